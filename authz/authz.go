@@ -1,0 +1,84 @@
+// Package authz holds who a subscriber is and what a judgement about a row image is.
+//
+// It holds values; verifying tokens is authz/jwt, judging images by row-level security is
+// authz/rls. Nothing here, or below, trusts a client: a Principal is made from a verified token
+// and static configuration alone.
+package authz
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// A Setting is a configuration parameter that policies read.
+type Setting struct{ Name, Value string }
+
+// A Principal is a verified subscriber. It is immutable.
+type Principal struct {
+	// Role is the Postgres role, out of the allow-list.
+	Role string
+	// Subject is the claim sub, or "".
+	Subject string
+	// Settings are all settings to make before a policy is evaluated, in order:
+	// request.jwt.claims and those of --claim-setting. Every principal of a service has the
+	// same names, so that none sees a value left by another.
+	Settings []Setting
+	// Expires is when the token ends; zero for never (anonymous).
+	Expires time.Time
+
+	key Key
+}
+
+// A Key is equal for principals whom every policy treats alike: same role, same settings.
+type Key [sha256.Size]byte
+
+// NewPrincipal makes a principal and its key.
+func NewPrincipal(role, subject string, settings []Setting, expires time.Time) *Principal {
+	h := sha256.New()
+	add := func(s string) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
+		h.Write(n[:])
+		h.Write([]byte(s))
+	}
+	add(role)
+	for _, s := range settings {
+		add(s.Name)
+		add(s.Value)
+	}
+	p := &Principal{Role: role, Subject: subject, Settings: settings, Expires: expires}
+	h.Sum(p.key[:0])
+	return p
+}
+
+// Key is the principal's key.
+func (p *Principal) Key() Key { return p.key }
+
+// A Verdict is what is known about (principal, image).
+type Verdict uint8
+
+// The zero Verdict is invalid: nothing is shown by forgetting to judge.
+const (
+	// Visible: the role's SELECT would return the row.
+	Visible Verdict = iota + 1
+	// Hidden: it would not, or the policy raised an error that image and claims determine.
+	Hidden
+	// Undecided: something failed that image and claims do not determine (timeout, lost
+	// connection, visibility wait). The subscription must resync.
+	Undecided
+)
+
+// A Question asks which of some images of a table some principals may see.
+type Question struct {
+	// XID is the transaction that the images come from. It must be visible to other
+	// sessions before Postgres is asked: commits are streamed before.
+	XID   uint32
+	Table *schema.Table
+	// Images are in the order of Table.Columns, none nil.
+	Images     []cdc.Row
+	Principals []*Principal
+}

@@ -1,0 +1,41 @@
+package schema
+
+// A Code is the extensions.code of an error. Package fanout maps them to close codes and HTTP
+// statuses.
+type Code string
+
+// The codes of the API.
+const (
+	Unauthenticated  Code = "UNAUTHENTICATED"
+	Forbidden        Code = "FORBIDDEN"
+	BadUserInput     Code = "BAD_USER_INPUT"
+	ParseFailed      Code = "GRAPHQL_PARSE_FAILED"
+	ValidationFailed Code = "GRAPHQL_VALIDATION_FAILED"
+	LimitExceeded    Code = "LIMIT_EXCEEDED"
+	RateLimited      Code = "RATE_LIMITED"
+	ResyncRequired   Code = "RESYNC_REQUIRED"
+	SchemaChanged    Code = "SCHEMA_CHANGED"
+	Internal         Code = "INTERNAL"
+)
+
+// An Error is an error that a client may see: its text holds nothing that the client's role
+// may not know.
+type Error struct {
+	Code    Code
+	Message string
+	// Reason is set on ResyncRequired: retention, slot_lost, policy_changed, ….
+	Reason    string
+	Locations []Location
+	Path      []any // response keys (string) and list indexes (int)
+}
+
+// A Location is a place in the document, from 1.
+type Location struct {
+	Line   int `json:"line"`
+	Column int `json:"column"`
+}
+
+// Error gives the message and its code.
+func (e *Error) Error() string {
+	return e.Message + " (" + string(e.Code) + ")"
+}

@@ -1,0 +1,165 @@
+package schema
+
+import "github.com/rowtide/rowtide/cdc"
+
+// A Database is what a Catalog is made from: the tables of the served schemas as pg_catalog
+// describes them, with the directives that their comments hold. Package introspect reads it,
+// package annotation the comments; the caller joins them.
+type Database struct {
+	// Version is server_version_num, such as 150018.
+	Version int
+	// Roles are the roles of the allow-list that exist, in its order.
+	Roles []string
+	// Schemas are the served schemas; the names of those behind the first carry a prefix.
+	Schemas []string
+	Tables  []TableDef
+}
+
+// A TableDef is one table, partitioned table, or other relation that bears a comment.
+type TableDef struct {
+	OID    uint32
+	Schema string
+	Name   string
+	// Kind is pg_class.relkind: 'r' table, 'p' partitioned table, 'v' view, 'm' materialised
+	// view, 'f' foreign table, …
+	Kind byte
+	// Persistence is pg_class.relpersistence: 'p' permanent, 'u' unlogged, 't' temporary.
+	Persistence byte
+	// Partition tells that the table is a partition of another.
+	Partition bool
+	Identity  cdc.Identity
+	Owner     string
+	// RowSecurity and ForceRowSecurity are the table's switches. Whether they bind a role is
+	// in Access.
+	RowSecurity      bool
+	ForceRowSecurity bool
+	Comment          string
+	// Directives are those of Comment; the caller fills them in.
+	Directives Directives
+	// Columns are the live ones, in attribute order.
+	Columns []ColumnDef
+	// Keys are the unique indexes, the primary key first.
+	Keys []KeyDef
+	// Policies are all policies that count for SELECT: those FOR SELECT and FOR ALL (R01).
+	Policies []Policy
+	// Access has an entry for each of Database.Roles.
+	Access map[string]Access
+}
+
+// A ColumnDef is one live column of a table.
+type ColumnDef struct {
+	Name       string
+	Number     int16 // pg_attribute.attnum
+	Type       *Type
+	Modifier   int32 // atttypmod
+	NotNull    bool
+	Comment    string
+	Directives Directives
+	// Generated is pg_attribute.attgenerated: 0, 's' stored or 'v' virtual; Expression is
+	// its deparsed expression, with an empty search_path.
+	Generated  byte
+	Expression string
+	// CollationC tells that the column's collation orders by bytes ("C", "POSIX",
+	// "C.UTF-8" of the builtin provider); Deterministic that equality is equality of bytes.
+	CollationC    bool
+	Deterministic bool
+	// Storage tells that values may be kept out of line (attstorage other than plain).
+	Toastable bool
+}
+
+// A KeyDef is a unique index.
+type KeyDef struct {
+	Name    string
+	Columns []string // plain columns, in index order; nil where it has an expression
+	Primary bool
+	// Usable tells that it identifies rows: valid, immediate, complete (no predicate), over
+	// plain columns that are all not null. Problem says what it lacks, for people.
+	Usable  bool
+	Problem string
+}
+
+// A Type is a type of pg_type with what is needed to read its text.
+type Type struct {
+	OID    uint32
+	Schema string
+	Name   string // as in pg_type.typname, such as "int4"
+	// Kind is pg_type.typtype: 'b' base, 'c' composite, 'd' domain, 'e' enum, 'r' range,
+	// 'm' multirange, 'p' pseudo.
+	Kind byte
+	// Elem is the element type of an array; nil for all else.
+	Elem *Type
+	// Base is the base type of a domain, or the subtype of a range or multirange.
+	Base *Type
+	// Labels are an enum's, in sort order.
+	Labels []string
+	// Fields are a composite's.
+	Fields []ColumnDef
+	// Delimiter separates elements in the text of an array of this type: ',' but for box.
+	Delimiter byte
+	Comment   string
+}
+
+// A Policy is a row-level security policy that counts for SELECT.
+type Policy struct {
+	Name       string
+	Permissive bool
+	// Using is the deparsed USING expression, with an empty search_path; "" where the policy
+	// has none, which PostgreSQL takes for true.
+	Using string
+}
+
+// Access is what one role may do with one table, as PostgreSQL itself answers: the functions
+// has_…_privilege, row_security_active under the role, pg_has_role(…, 'USAGE').
+type Access struct {
+	// Usage is the privilege USAGE on the table's schema.
+	Usage bool
+	// Columns tells SELECT, for each of TableDef.Columns; a privilege on the table counts
+	// for all.
+	Columns []bool
+	// RowSecurity tells that policies bind this role here (R04).
+	RowSecurity bool
+	// Policies are the indexes of TableDef.Policies that apply to the role (R03).
+	Policies []int
+}
+
+// Directives are what a comment says to Rowtide. The zero value is a comment that says nothing.
+type Directives struct {
+	// Subscribe is set by @subscribe.
+	Subscribe *Subscribe
+	// Omit is set by @omit.
+	Omit bool
+	// Name is set by @name(as: …).
+	Name string
+	// Key is set by @key(columns: […]).
+	Key []string
+	// Deprecated is set by @deprecated(reason: …); nil means not deprecated.
+	Deprecated *string
+	// Description is the rest of the comment.
+	Description string
+}
+
+// Subscribe are the arguments of @subscribe.
+type Subscribe struct {
+	Field string // "" derives it from the table's name
+	Type  string // likewise
+	// Kinds are the operations to serve; nil means all. Only INSERT, UPDATE and DELETE can
+	// stand here.
+	Kinds []ChangeKind
+	// NoRowSecurity is rowSecurity: NOT_REQUIRED.
+	NoRowSecurity bool
+}
+
+// A Problem is a mistake in an annotation, or a table that cannot be served as it is. It
+// disables its table alone.
+type Problem struct {
+	// Object is the thing at fault in SQL's words: "table public.todo_items",
+	// "column public.todo_items.is_done".
+	Object string
+	// Table is the OID of the table that is disabled; 0 where the problem is a note only.
+	Table uint32
+	// Line and Column are places in the comment, from 1; 0 where it is not about a place.
+	Line, Column int
+	// Message says what is wrong; Hint what to write instead.
+	Message string
+	Hint    string
+}
