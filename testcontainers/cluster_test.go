@@ -1,0 +1,160 @@
+package testcontainers_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/rowtide/rowtide/testcontainers"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// start starts a cluster in a folder that is checked to be empty when the test has ended.
+func start(t *testing.T, cfg testcontainers.Config) *testcontainers.Cluster {
+	t.Helper()
+	if cfg.Dir == "" {
+		cfg.Dir = reachableDir(t)
+	}
+	c, err := testcontainers.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(t.Context()); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(cfg.Dir, "*")); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
+	return c
+}
+
+// reachableDir is a folder that the server's user may enter: t.TempDir's parent is closed to it.
+func reachableDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rowtide-test-") //nolint:usetesting // as said above
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // meant to be open
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func query(t *testing.T, url, sql string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	defer conn.Close(t.Context())
+	var v string
+	if err := conn.QueryRow(t.Context(), sql).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+func TestClusterHasTheSettingsOfTests(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	c := start(t, testcontainers.Config{Settings: map[string]string{"work_mem": "5MB", "application_name": `it's a \ test`}})
+	t.Logf("started in %v", time.Since(began))
+	url := c.URL("postgres", "postgres")
+	for name, want := range map[string]string{
+		"wal_level": "logical", "max_connections": "200", "max_wal_senders": "50", "max_replication_slots": "50",
+		"fsync": "off", "synchronous_commit": "on", "autovacuum": "on", "listen_addresses": "127.0.0.1",
+		"work_mem": "5MB", "server_encoding": "UTF8",
+	} {
+		if got := query(t, url, "SHOW "+name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	if got, want := query(t, url, "SELECT reset_val FROM pg_settings WHERE name = 'application_name'"), `it's a \ test`; got != want {
+		t.Errorf("application_name = %q, want %q", got, want)
+	}
+}
+
+func TestRestartKeepsAddressAndData(t *testing.T) {
+	t.Parallel()
+	c := start(t, testcontainers.Config{})
+	url := c.URL("postgres", "postgres")
+	for _, mode := range []string{"fast", "immediate", "smart", "kill"} {
+		query(t, url, "WITH x AS (SELECT pg_switch_wal()) SELECT ''::text")
+		query(t, url, "SELECT set_config('a.b', '', false)")
+		before := c.Pid()
+		if err := c.StopMode(t.Context(), mode); err != nil {
+			t.Fatal(err)
+		}
+		if c.Pid() != 0 {
+			t.Fatalf("%s: pid %d after the stop", mode, c.Pid())
+		}
+		if err := c.Restart(t.Context()); err != nil {
+			t.Fatalf("restart after %s: %v", mode, err)
+		}
+		if pid := c.Pid(); pid == 0 || pid == before {
+			t.Fatalf("%s: pid %d, before %d", mode, pid, before)
+		}
+	}
+	if got := c.URL("postgres", "postgres"); got != url {
+		t.Errorf("address changed from %s to %s", url, got)
+	}
+}
+
+func TestPasswordIsAskedForWhereConfigured(t *testing.T) {
+	t.Parallel()
+	c := start(t, testcontainers.Config{Password: "it's 100% secret"})
+	if got := query(t, c.URL("postgres", "postgres"), "SELECT current_user::text"); got != "postgres" {
+		t.Errorf("user %q", got)
+	}
+	conn, err := pgx.Connect(t.Context(), strings.Replace(c.URL("postgres", "postgres"), "100%25", "99%25", 1))
+	if err == nil {
+		conn.Close(t.Context())
+		t.Fatal("connected with a wrong password")
+	}
+}
+
+func TestStopEndsProcessAndRemovesFolder(t *testing.T) {
+	t.Parallel()
+	c := start(t, testcontainers.Config{})
+	pid := c.Pid()
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, 0); err == nil {
+		t.Error("the server still runs")
+	}
+	if _, err := os.Stat(c.Dir()); !os.IsNotExist(err) {
+		t.Errorf("folder: %v", err)
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Errorf("second stop: %v", err)
+	}
+	if err := c.Restart(t.Context()); err == nil {
+		t.Error("restarted after Stop")
+	}
+}
+
+func TestFailedStartTellsWhyAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	dir := reachableDir(t)
+	_, err := testcontainers.Start(t.Context(), testcontainers.Config{Dir: dir, Settings: map[string]string{"wal_level": "nonsense"}})
+	if err == nil || !strings.Contains(err.Error(), "nonsense") && !strings.Contains(err.Error(), "wal_level") {
+		t.Errorf("error %v does not name the setting", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
