@@ -3,13 +3,9 @@ package testcontainers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,8 +16,7 @@ type Config struct {
 	// Dir is the folder in which the cluster's private folder is made. Defaults to the system's
 	// folder for temporary files. The user whom the server runs as must be able to reach it.
 	Dir string
-	// Settings are added to postgresql.conf, over the defaults of package testcontainers.
-	// Defaults to none.
+	// Settings are added to postgresql.conf, over those of DefaultSettings. Defaults to none.
 	Settings map[string]string
 	// Password of the superuser. With one, every TCP connection must give a password
 	// (scram-sha-256). Defaults to none, and everybody on the loopback address is trusted.
@@ -33,107 +28,94 @@ type Config struct {
 // Superuser is the name of every cluster's superuser.
 const Superuser = "postgres"
 
-// A Cluster is a private PostgreSQL cluster with its running server. Its methods may be called
-// from many goroutines.
+// A Backend runs the server of a Cluster, which calls it from one goroutine at a time, but for
+// Status. This package has one for the machine's own binaries, pgtest one for Docker.
+type Backend interface {
+	// Start starts the server, with the data that it had, and returns when it accepts
+	// connections. Where it fails no server runs.
+	Start(ctx context.Context) error
+	// Stop ends the server in one of StopMode's modes; the data stay. It returns when the server
+	// has ended or ctx has. It does nothing where none runs.
+	Stop(ctx context.Context, mode string) error
+	// Remove ends the server at once, even where ctx has ended, and removes all that there is.
+	Remove(ctx context.Context) error
+	// Status may be called at any time.
+	Status() Status
+}
+
+// Status says where a server is.
+type Status struct {
+	// Address is host:port. It is fixed once the server was started for the first time.
+	Address string
+	// Pid is the process id of the postmaster, 0 while no server runs.
+	Pid int
+	// Dir is the cluster's folder on this machine; empty where it has none.
+	Dir string
+}
+
+// A Cluster is a private PostgreSQL cluster with its server. Its methods may be called from many
+// goroutines.
 type Cluster struct {
-	cfg      Config
-	bin      Binaries
-	owner    owner
-	dir      string
-	watchdog *watchdog
-
-	port int // chosen by Start, fixed from then on
-
-	server atomic.Pointer[server] // the newest run; nil before the first
+	cfg     Config
+	backend Backend
 
 	mu      sync.Mutex // held across starting and stopping, which must not overlap
 	removed bool
 }
 
 // Start makes a cluster and starts its server; it returns when the server accepts connections.
-// The caller must Stop the cluster. ctx bounds the start alone.
+// The caller must Stop the cluster. ctx bounds the start alone. Where the machine has no server
+// binaries the error is a *NotFoundError.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
-	if cfg.StartTimeout == 0 {
-		cfg.StartTimeout = 30 * time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, cfg.StartTimeout)
-	defer cancel()
 	bin, err := newFinder().find(ctx, cfg.BinDir)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{cfg: cfg, bin: bin}
-	if err := c.create(ctx); err != nil {
-		return nil, errors.Join(err, c.remove())
+	return StartOn(ctx, cfg, newLocal(bin, cfg))
+}
+
+// StartOn is Start on another backend than the machine's own binaries.
+func StartOn(ctx context.Context, cfg Config, b Backend) (*Cluster, error) {
+	c := &Cluster{cfg: cfg, backend: b}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.startLocked(ctx); err != nil {
+		return nil, errors.Join(err, b.Remove(ctx))
 	}
 	return c, nil
 }
 
-func (c *Cluster) create(ctx context.Context) (err error) {
-	if c.owner, err = serverOwner(); err != nil {
-		return err
+func (c *Cluster) startLocked(ctx context.Context) error {
+	limit := c.cfg.StartTimeout
+	if limit == 0 {
+		limit = 30 * time.Second
 	}
-	if c.dir, err = privateDir(c.cfg.Dir, c.owner); err != nil {
-		return err
-	}
-	if c.watchdog, err = startWatchdog(c.dir); err != nil {
-		return err
-	}
-	if err := c.initdb(ctx); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.startOnFreePortLocked(ctx)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return c.backend.Start(ctx)
 }
 
-// startOnFreePortLocked tries ports until the server gets one: between the choice and the
-// server's bind somebody else may take it.
-func (c *Cluster) startOnFreePortLocked(ctx context.Context) error {
-	const tries = 20
-	var err error
-	for range tries {
-		if c.port, err = freePort(ctx); err != nil {
-			return err
-		}
-		if err = c.startLocked(ctx); !errors.Is(err, errPortTaken) {
-			return err
-		}
+// Dir is the cluster's private folder: data, log and socket. It is empty under Docker.
+func (c *Cluster) Dir() string { return c.backend.Status().Dir }
+
+// DataDir is the server's data folder. It is empty under Docker.
+func (c *Cluster) DataDir() string {
+	if dir := c.Dir(); dir != "" {
+		return filepath.Join(dir, "data")
 	}
-	return err
+	return ""
 }
-
-// Dir is the cluster's private folder: the data, the server's log and its socket.
-func (c *Cluster) Dir() string { return c.dir }
-
-// DataDir is the server's data folder.
-func (c *Cluster) DataDir() string { return filepath.Join(c.dir, "data") }
-
-// LogFile is the server's log.
-func (c *Cluster) LogFile() string { return filepath.Join(c.dir, "server.log") }
-
-// Binaries tells which programs the cluster runs.
-func (c *Cluster) Binaries() Binaries { return c.bin }
-
-// Port is the TCP port on 127.0.0.1. It stays the same over restarts.
-func (c *Cluster) Port() int { return c.port }
 
 // Pid is the process id of the postmaster, 0 while no server runs.
-func (c *Cluster) Pid() int {
-	s := c.server.Load()
-	if s == nil || s.ended() {
-		return 0
-	}
-	return s.pid()
-}
+func (c *Cluster) Pid() int { return c.backend.Status().Pid }
 
-// URL is the connection string of a user and a database. It carries the password where the user
-// is the superuser and Config asked for one.
+// URL is the connection string of a user and a database; it stays the same over restarts. It
+// carries the password where the user is the superuser and Config asked for one.
 func (c *Cluster) URL(user, database string) string {
 	u := url.URL{
 		Scheme:   "postgres",
 		User:     url.User(user),
-		Host:     "127.0.0.1:" + strconv.Itoa(c.port),
+		Host:     c.backend.Status().Address,
 		Path:     "/" + database,
 		RawQuery: "sslmode=disable",
 	}
@@ -143,32 +125,16 @@ func (c *Cluster) URL(user, database string) string {
 	return u.String()
 }
 
-// Stop ends the server at once and removes the cluster's folder. Further calls do nothing. It is
-// not a shutdown of the kind that waits for anybody: for that, see StopMode.
+// Stop ends the server at once and removes the cluster. Further calls do nothing. It waits for no
+// client, and data are lost: for an orderly shutdown, see StopMode.
 func (c *Cluster) Stop(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.removed {
 		return nil
 	}
-	err := c.killLocked(ctx)
 	c.removed = true
-	return errors.Join(err, c.remove())
-}
-
-// remove deletes the folder, then tells the watchdog that nothing is left to guard.
-func (c *Cluster) remove() error {
-	var err error
-	if c.dir != "" {
-		err = os.RemoveAll(c.dir)
-	}
-	if c.watchdog != nil {
-		err = errors.Join(err, c.watchdog.dismiss())
-	}
-	if err != nil {
-		return fmt.Errorf("remove cluster: %w", err)
-	}
-	return nil
+	return c.backend.Remove(ctx)
 }
 
 // StopMode ends the server as pg_ctl stop does and keeps the data, so that Restart can follow.
@@ -178,20 +144,38 @@ func (c *Cluster) remove() error {
 func (c *Cluster) StopMode(ctx context.Context, mode string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.stopLocked(ctx, mode)
+	return c.backend.Stop(ctx, mode)
 }
 
-// Restart stops the server (fast) where it runs, and starts it again on the same port and data.
+// Restart stops the server (fast) where it runs, and starts it again on the same address and data.
 func (c *Cluster) Restart(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.removed {
 		return errors.New("restart cluster: it was removed by Stop")
 	}
-	if err := c.stopLocked(ctx, "fast"); err != nil {
+	if err := c.backend.Stop(ctx, "fast"); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.StartTimeout)
-	defer cancel()
-	return c.startAfterCrashLocked(ctx)
+	return c.startLocked(ctx)
+}
+
+// DefaultSettings are the settings of every cluster. They trade durability for speed, which is
+// right for data that live as long as a test, and leave room for many slots and connections.
+func DefaultSettings() map[string]string {
+	return map[string]string{
+		"wal_level":             "logical",
+		"max_wal_senders":       "50",
+		"max_replication_slots": "50",
+		"max_connections":       "200",
+		"fsync":                 "off",
+		"full_page_writes":      "off",
+		"synchronous_commit":    "on", // off would let commits be streamed late, unlike real servers
+		"shared_buffers":        "32MB",
+		"autovacuum":            "on",
+		"timezone":              "UTC",
+		"log_line_prefix":       "%m [%p] %q%u@%d ",
+		// In the data folder, not in /dev/shm, where a killed server would leave it behind.
+		"dynamic_shared_memory_type": "mmap",
+	}
 }

@@ -37,9 +37,9 @@ func (s *server) ended() bool {
 	}
 }
 
-// startLocked starts a server on c.port and waits until it accepts connections.
-func (c *Cluster) startLocked(ctx context.Context) error {
-	log, err := os.OpenFile(c.LogFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+// start runs a server on l.port and waits until it accepts connections.
+func (l *local) start(ctx context.Context) error {
+	log, err := os.OpenFile(l.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
@@ -49,33 +49,33 @@ func (c *Cluster) startLocked(ctx context.Context) error {
 		return fmt.Errorf("start server: %w", err)
 	}
 	// Not CommandContext: the server lives on when ctx, which bounds the start, has ended.
-	cmd := exec.Command(filepath.Join(c.bin.Dir, "postgres"), c.serverArgs()...) //nolint:noctx // as said above
-	c.prepare(cmd)
+	cmd := exec.Command(filepath.Join(l.bin.Dir, "postgres"), l.serverArgs()...) //nolint:noctx // as said above
+	l.prepare(cmd)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start server: %w", err)
 	}
 	s := &server{cmd: cmd, done: make(chan struct{})}
-	c.server.Store(s)
-	c.watchdog.guard(s.pid())
+	l.server.Store(s)
+	l.watchdog.guard(s.pid())
 	go func() {
 		defer close(s.done)
 		_ = cmd.Wait() // how it ended is in its log
-		c.watchdog.guard(0)
+		l.watchdog.guard(0)
 	}()
-	if err := c.waitReady(ctx, s, before.Size()); err != nil {
-		return errors.Join(err, c.killLocked(ctx))
+	if err := l.waitReady(ctx, s, before.Size()); err != nil {
+		return errors.Join(err, l.kill(ctx))
 	}
 	return nil
 }
 
-// startAfterCrashLocked is startLocked, again and again while processes of a killed server still
+// startAfterCrash is start, again and again while processes of a killed server still
 // hold its shared memory: they end as soon as they notice that their postmaster is gone.
-func (c *Cluster) startAfterCrashLocked(ctx context.Context) error {
+func (l *local) startAfterCrash(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := c.startLocked(ctx)
+		err := l.start(ctx)
 		if !errors.Is(err, errStillHeld) {
 			return err
 		}
@@ -89,16 +89,16 @@ func (c *Cluster) startAfterCrashLocked(ctx context.Context) error {
 
 // waitReady waits as pg_ctl does: postmaster.pid has the server's process id in line 1, and
 // "ready" in line 8 once it accepts connections (miscadmin.h, LOCK_FILE_LINE_PM_STATUS).
-func (c *Cluster) waitReady(ctx context.Context, s *server, logFrom int64) error {
-	file, pid := filepath.Join(c.DataDir(), "postmaster.pid"), strconv.Itoa(s.pid())
+func (l *local) waitReady(ctx context.Context, s *server, logFrom int64) error {
+	file, pid := filepath.Join(l.dataDir(), "postmaster.pid"), strconv.Itoa(s.pid())
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-s.done:
-			return c.startError(logFrom)
+			return l.startError(logFrom)
 		case <-ctx.Done():
-			return fmt.Errorf("start server: not ready in time: %w; last log line: %s", ctx.Err(), lastLine(c.logSince(logFrom)))
+			return fmt.Errorf("start server: not ready in time: %w; last log line: %s", ctx.Err(), lastLine(l.logSince(logFrom)))
 		case <-tick.C:
 			b, err := os.ReadFile(file)
 			if err != nil {
@@ -113,10 +113,10 @@ func (c *Cluster) waitReady(ctx context.Context, s *server, logFrom int64) error
 }
 
 // startError tells from the log why the server ended before it was ready.
-func (c *Cluster) startError(logFrom int64) error {
-	log := c.logSince(logFrom)
+func (l *local) startError(logFrom int64) error {
+	log := l.logSince(logFrom)
 	if strings.Contains(log, "could not bind") || strings.Contains(log, "could not create any TCP/IP sockets") {
-		return fmt.Errorf("start server on port %d: %w", c.port, errPortTaken)
+		return fmt.Errorf("start server on port %d: %w", l.port, errPortTaken)
 	}
 	if strings.Contains(log, "pre-existing shared memory block") {
 		return fmt.Errorf("start server: %w", errStillHeld)
@@ -140,21 +140,23 @@ func reason(log string) string {
 	return lastLine(log)
 }
 
-func (c *Cluster) logSince(from int64) string {
-	b, err := os.ReadFile(c.LogFile())
+func (l *local) logFile() string { return filepath.Join(l.dir, "server.log") }
+
+func (l *local) logSince(from int64) string {
+	b, err := os.ReadFile(l.logFile())
 	if err != nil || int64(len(b)) < from {
 		return ""
 	}
 	return string(b[from:])
 }
 
-// stopLocked asks the server to end in a mode and waits.
-func (c *Cluster) stopLocked(ctx context.Context, mode string) error {
+// Stop asks the server to end in a mode and waits.
+func (l *local) Stop(ctx context.Context, mode string) error {
 	signal, err := stopSignal(mode)
 	if err != nil {
 		return err
 	}
-	s := c.server.Load()
+	s := l.server.Load()
 	if s == nil || s.ended() {
 		return nil
 	}
@@ -169,20 +171,20 @@ func (c *Cluster) stopLocked(ctx context.Context, mode string) error {
 	}
 }
 
-// killLocked ends the server whatever it does: immediate shutdown, which lets it give back its
+// kill ends the server whatever it does: immediate shutdown, which lets it give back its
 // shared memory, and SIGKILL where that takes long.
-func (c *Cluster) killLocked(ctx context.Context) error {
+func (l *local) kill(ctx context.Context) error {
 	// ctx may have ended, which is often the reason to be here.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 7*time.Second)
 	defer cancel()
 	// The postmaster itself kills backends that outlive an immediate shutdown by 5 s
 	// (postmaster.c, SIGKILL_CHILDREN_AFTER_SECS).
-	if err := c.stopLocked(ctx, "immediate"); err == nil {
+	if err := l.Stop(ctx, "immediate"); err == nil {
 		return nil
 	}
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), 7*time.Second)
 	defer cancel()
-	return c.stopLocked(ctx, "kill")
+	return l.Stop(ctx, "kill")
 }
 
 // freePort picks a port on which nobody listens, below the range from which Linux and macOS take
