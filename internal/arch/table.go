@@ -62,6 +62,7 @@ var table = []rule{
 
 	{pkg: "testcontainers/pgtest", ours: []string{"testcontainers"}},
 	{pkg: "internal/feedtest", ours: []string{"cdc", "schema", "testcontainers/pgtest"}},
+	{pkg: "internal/findpg", ours: []string{"testcontainers"}, outside: none},
 	{pkg: "internal/arch", outside: none},
 }
 

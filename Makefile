@@ -1,0 +1,49 @@
+# make help lists the targets. CI (.ci/run) runs test and lint.
+
+GO       ?= go
+FUZZTIME ?= 20s
+# Packages tested at once. Each package with database tests starts its own PostgreSQL.
+P        ?= 2
+LINT     := $(GO) tool -modfile=tools/go.mod golangci-lint
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test race fuzz lint bench browser
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+demo: ## private PostgreSQL, sample application, live GraphQL; Ctrl-C removes it all
+	@tools/needs postgres
+	$(GO) build -o bin/rowtide ./cmd/rowtide
+	@exec ./bin/rowtide demo
+
+build: ## bin/rowtide
+	$(GO) build -o bin/rowtide ./cmd/rowtide
+
+test: ## every test, against real servers that it starts; installs what it needs where it may
+	@tools/needs server node
+	$(GO) test -p $(P) ./...
+
+race: ## the tests under the race detector
+	@tools/needs server node c
+	CGO_ENABLED=1 $(GO) test -race -p $(P) ./...
+
+fuzz: ## every fuzz target for FUZZTIME (20s) each
+	@$(GO) list -f '{{.Dir}}' ./... | while read -r dir; do \
+		grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go 2>/dev/null | while read -r _ name; do \
+			(cd "$$dir" && echo "== $${dir#$(CURDIR)/} $$name" && \
+				$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) . </dev/null) || exit 1; \
+		done || exit 1; \
+	done
+
+lint: ## golangci-lint, built from tools/go.mod (minutes the first time), and gofumpt's formatting
+	$(LINT) run ./...
+
+bench: ## the Go benchmarks, then the latency of a change against a raw replication consumer
+	@tools/needs postgres
+	$(GO) test -run '^$$' -bench . -benchmem -p 1 ./...
+	$(GO) run ./cmd/rowtide bench latency
+
+browser: ## the tests of the page in a browser
+	@if [ -d console ]; then $(GO) test -count=1 ./console/...; \
+	else echo "make browser: there is no page yet (folder console), so there is nothing to test" >&2; exit 1; fi
