@@ -1,0 +1,137 @@
+package introspect
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rowtide/rowtide/schema"
+)
+
+// annotated is the condition of a relation c to be read: a comment on it or one of its columns
+// may hold a directive. $1 are the schemas, $2 asks for all. Views and foreign tables are read so
+// that an annotation on one can be told to be a mistake.
+const annotated = `c.relnamespace IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY($1::text[]))
+  AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND ($2::bool OR c.oid IN (SELECT d.objoid FROM pg_catalog.pg_description d
+       WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.description LIKE '%@%'))`
+
+func (r *reader) tables(ctx context.Context) error {
+	rows, err := r.tx.Query(ctx, `
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, c.relpersistence, c.relispartition, c.relreplident,
+       pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, coalesce(d.description, '')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
+WHERE `+annotated+`
+ORDER BY array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas, r.cfg.All)
+	if err != nil {
+		return fmt.Errorf("tables: %w", err)
+	}
+	var t schema.TableDef
+	_, err = pgx.ForEachRow(rows, []any{
+		&t.OID, &t.Schema, &t.Name, &t.Kind, &t.Persistence, &t.Partition, &t.Identity,
+		&t.Owner, &t.RowSecurity, &t.ForceRowSecurity, &t.Comment,
+	}, func() error {
+		r.table[t.OID] = len(r.db.Tables)
+		r.oids = append(r.oids, t.OID)
+		r.db.Tables = append(r.db.Tables, t)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("tables: %w", err)
+	}
+	return nil
+}
+
+// A column is a column and the OID of its type, before the types are known.
+type column struct {
+	schema.ColumnDef
+	typ uint32
+}
+
+// columns reads the columns of the tables, then the types that they have.
+func (r *reader) columns(ctx context.Context) error {
+	columns, err := r.columnsOf(ctx, r.oids)
+	if err != nil {
+		return err
+	}
+	if err := r.readTypes(ctx, columns); err != nil {
+		return err
+	}
+	for i := range r.db.Tables {
+		t := &r.db.Tables[i]
+		t.Columns = r.bind(columns[t.OID])
+	}
+	return nil
+}
+
+// bind gives the columns their types.
+func (r *reader) bind(columns []column) []schema.ColumnDef {
+	out := make([]schema.ColumnDef, len(columns))
+	for i, c := range columns {
+		c.Type = r.types[c.typ]
+		out[i] = c.ColumnDef
+	}
+	return out
+}
+
+// columnsOf reads the live columns of relations: tables, or composite types. From version 18 on
+// attnotnull is also set by a constraint that is NOT VALID, under which nulls exist.
+func (r *reader) columnsOf(ctx context.Context, relations []uint32) (map[uint32][]column, error) {
+	rows, err := r.tx.Query(ctx, `
+SELECT a.attrelid, a.attname::text, a.attnum, a.atttypid, a.atttypmod,
+       a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k
+         WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND NOT k.convalidated AND k.conkey[1] = a.attnum),
+       coalesce(d.description, ''), a.attgenerated,
+       CASE WHEN a.attgenerated <> '' THEN coalesce(pg_get_expr(f.adbin, f.adrelid), '') ELSE '' END,
+       CASE o.collprovider WHEN 'd' THEN $2 WHEN 'b' THEN true
+         WHEN 'c' THEN coalesce(o.collcollate IN ('C', 'POSIX'), false) ELSE false END,
+       coalesce(o.collisdeterministic, true), a.attstorage <> 'p'
+FROM pg_attribute a
+LEFT JOIN pg_collation o ON o.oid = a.attcollation
+LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+LEFT JOIN pg_description d ON d.objoid = a.attrelid AND d.classoid = 'pg_class'::regclass AND d.objsubid = a.attnum
+WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum`, relations, r.binary)
+	if err != nil {
+		return nil, fmt.Errorf("columns: %w", err)
+	}
+	out := make(map[uint32][]column, len(relations))
+	var relation uint32
+	var c column
+	_, err = pgx.ForEachRow(rows, []any{
+		&relation, &c.Name, &c.Number, &c.typ, &c.Modifier, &c.NotNull, &c.Comment, &c.Generated,
+		&c.Expression, &c.CollationC, &c.Deterministic, &c.Toastable,
+	}, func() error {
+		c.CollationC = c.CollationC && r.utf8
+		out[relation] = append(out[relation], c)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("columns: %w", err)
+	}
+	return out, nil
+}
+
+// policies reads those that count for SELECT (R01).
+func (r *reader) policies(ctx context.Context) error {
+	rows, err := r.tx.Query(ctx, `
+SELECT p.polrelid, p.polname::text, p.polpermissive, coalesce(pg_get_expr(p.polqual, p.polrelid), '')
+FROM pg_policy p WHERE p.polrelid = ANY($1::oid[]) AND p.polcmd IN ('r', '*')
+ORDER BY p.polrelid, p.polname`, r.oids)
+	if err != nil {
+		return fmt.Errorf("policies: %w", err)
+	}
+	var oid uint32
+	var p schema.Policy
+	_, err = pgx.ForEachRow(rows, []any{&oid, &p.Name, &p.Permissive, &p.Using}, func() error {
+		t := &r.db.Tables[r.table[oid]]
+		t.Policies = append(t.Policies, p)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("policies: %w", err)
+	}
+	return nil
+}
