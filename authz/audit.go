@@ -1,0 +1,83 @@
+package authz
+
+import (
+	"context"
+	"log/slog"
+	"unicode/utf8"
+)
+
+// An Event is what an audit Record is about. The words are stable: people filter by them.
+type Event string
+
+// The events of judging rows.
+const (
+	// EventDeny is images hidden because a policy raised an error, or could not be trusted.
+	EventDeny Event = "deny"
+	// EventUndecided is images about which nothing is known: the subscription resyncs.
+	EventUndecided Event = "undecided"
+	// EventUnsupported is a table that is hidden from a role as long as its policies stay as
+	// they are.
+	EventUnsupported Event = "unsupported"
+)
+
+// A Record is one line of the audit log. It holds no row data, no policy text and no claim but
+// the subject.
+type Record struct {
+	Event Event
+	Role  string
+	// Subject is the principal's claim sub; "" where the record is about a whole role.
+	Subject string
+	// Table is schema.name.
+	Table string
+	// Reason is a stable word: what happened.
+	Reason string
+	// SQLState is the error's, or "".
+	SQLState string
+	// Count is the number of images that the record stands for; 0 where it is about none.
+	Count int
+	// Detail explains to the operator what to do; "" where Reason says it all.
+	Detail string
+}
+
+// An Auditor keeps audit records. Record is called from many goroutines at once and must not
+// block for long: subscribers wait meanwhile.
+type Auditor interface {
+	Record(Record)
+}
+
+// An AuditLog writes audit records to a structured logger.
+type AuditLog struct{ log *slog.Logger }
+
+// NewAuditLog makes an Auditor of a logger. The logger's handler must escape what it writes, as
+// slog's own do: subjects come from tokens.
+func NewAuditLog(l *slog.Logger) *AuditLog { return &AuditLog{log: l} }
+
+// Record writes the record, one line.
+func (a *AuditLog) Record(r Record) {
+	attrs := []slog.Attr{
+		slog.String("event", string(r.Event)),
+		slog.String("role", clip(r.Role)),
+		slog.String("subject", clip(r.Subject)),
+		slog.String("table", r.Table),
+		slog.String("reason", r.Reason),
+		slog.String("sqlstate", r.SQLState),
+		slog.Int("count", r.Count),
+	}
+	if r.Detail != "" {
+		attrs = append(attrs, slog.String("detail", r.Detail))
+	}
+	a.log.LogAttrs(context.Background(), slog.LevelWarn, "audit", attrs...)
+}
+
+// clip bounds what a token can put into a line of the log (S60).
+func clip(s string) string {
+	const most = 128
+	if len(s) <= most {
+		return s
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
