@@ -1,133 +1,108 @@
 package schema
 
 import (
-	"encoding/json"
-
-	"github.com/rowtide/rowtide/cdc"
+	"cmp"
+	"fmt"
+	"slices"
 )
 
 // A Catalog is the served tables and the GraphQL schema of each role, at one state of the
 // database. It is immutable: a change of the database is a new Catalog.
-type Catalog struct{}
+type Catalog struct {
+	options Options
+	tables  []*Table
+	byOID   map[uint32]*Table
+	wanted  []*TableDef
+	roles   map[string]*Role
+}
 
 // New makes a Catalog. A table with a mistake is left out, and told in the problems; the others
-// are served.
-func New(db Database) (*Catalog, []Problem) { panic("todo") }
+// are served. The Catalog keeps db's tables: they must not change any more.
+func New(db Database, o Options) (*Catalog, []Problem) {
+	o.Limits = o.Limits.withDefaults()
+	b := &builder{db: &db, enums: map[uint32]*enumType{}}
+	b.admit()
+	b.nameTables()
+	c := &Catalog{options: o, byOID: map[uint32]*Table{}, roles: map[string]*Role{}}
+	for _, cand := range b.tables {
+		c.wanted = append(c.wanted, cand.def)
+		if !b.identified(cand.def) {
+			continue
+		}
+		t := b.table(cand)
+		c.tables = append(c.tables, t)
+		c.byOID[t.Def.OID] = t
+	}
+	slices.SortFunc(c.tables, func(x, y *Table) int {
+		return cmp.Or(cmp.Compare(x.Def.Schema, y.Def.Schema), cmp.Compare(x.Def.Name, y.Def.Name))
+	})
+	for _, name := range db.Roles {
+		r, err := newRole(c, name)
+		if err != nil {
+			// Names were checked one by one, so this is a mistake of ours; the other
+			// roles go on.
+			b.note("role "+QuoteName(name), fmt.Sprintf("has no valid schema: %v", err), "report this as a bug of Rowtide")
+			continue
+		}
+		c.roles[name] = r
+	}
+	return c, b.problems
+}
 
 // Table is the served table of that OID, or nil.
-func (c *Catalog) Table(oid uint32) *Table { panic("todo") }
+func (c *Catalog) Table(oid uint32) *Table { return c.byOID[oid] }
 
 // Tables are the served tables, by schema and name.
-func (c *Catalog) Tables() []*Table { panic("todo") }
+func (c *Catalog) Tables() []*Table { return slices.Clone(c.tables) }
+
+// Wanted are the tables that are served or would be, but for their replica identity: those that
+// rowtide sync publishes and gives the identity that they need.
+func (c *Catalog) Wanted() []*TableDef { return slices.Clone(c.wanted) }
 
 // Role is the schema of a role of the allow-list, or nil.
-func (c *Catalog) Role(name string) *Role { panic("todo") }
+func (c *Catalog) Role(name string) *Role { return c.roles[name] }
 
-// A Table is a served table.
-type Table struct {
-	Def   *TableDef
-	Field string // of Subscription
-	Type  string
-	// Columns are all live columns in attribute order, omitted and unreadable ones too:
-	// policies need them. The images of a table are in this order.
-	Columns []*Column
-	// Key are the indexes in Columns of the key.
-	Key []int
-	// Kinds are the kinds that the table can give.
-	Kinds KindSet
+// table makes a candidate a table.
+func (b *builder) table(c *candidate) *Table {
+	t := &Table{
+		Def: c.def, Field: c.field, Type: c.typ, Key: c.key,
+		Kinds: tableKinds(c.def.Directives.Subscribe.Kinds),
+	}
+	for i := range c.def.Columns {
+		d := &c.def.Columns[i]
+		col := &Column{Def: d, Name: c.names[i]}
+		if col.Name != "" {
+			col.typ = typeOf(d.Type, b.enums).collated(d)
+			// A generated column is not in the stream, so its values are not always
+			// known.
+			col.nonNull = d.NotNull && d.Generated == 0
+			if d.Generated != 0 {
+				b.note(c.def.columnObject(d), "is generated: PostgreSQL does not stream it, so its field is null in changes",
+					"@omit it, where that misleads")
+			}
+		}
+		t.Columns = append(t.Columns, col)
+	}
+	return t
 }
 
-// A Column is a column of a served table.
-type Column struct {
-	Def  *ColumnDef
-	Name string // GraphQL name; "" where it is omitted
+// tableKinds are the kinds that a table gives which serves these operations; nil means all.
+func tableKinds(operations []ChangeKind) KindSet {
+	if operations == nil {
+		return AllKinds
+	}
+	s := controlKinds.With(KindSnapshot)
+	for _, op := range operations {
+		s = s.With(op)
+		switch op { //nolint:exhaustive // only these three can stand in @subscribe
+		case KindUpdate:
+			s = s.With(KindEnter).With(KindLeave)
+		case KindDelete:
+			s = s.With(KindTruncate)
+		}
+	}
+	return s
 }
 
-// Bind joins the columns of a relation of the stream to those of the table, by name. It is an
-// error where they differ: the catalog is older or newer than the stream.
-func (t *Table) Bind(rel *cdc.Relation) (*Binding, error) { panic("todo") }
-
-// A Binding turns rows of one relation into images of a table.
-type Binding struct{}
-
-// Image gives the row in the order of Table.Columns; columns that the relation lacks (generated
-// ones) are Absent. It gives the row itself where the order is the same, and nil for nil.
-func (b *Binding) Image(r cdc.Row) cdc.Row { panic("todo") }
-
-// RowID is the opaque id of the row that an image is of: the same for the same type and key.
-func (t *Table) RowID(image cdc.Row) string { panic("todo") }
-
-// A Role is the GraphQL schema that one Postgres role sees.
-type Role struct{}
-
-// SDL prints the schema, stable enough to commit and diff.
-func (r *Role) SDL() string { panic("todo") }
-
-// Readable tells, for each of t.Columns, whether the role may read it; nil where it does not
-// see the table.
-func (r *Role) Readable(t *Table) []bool { panic("todo") }
-
-// Options are the server's part of compiling.
-type Options struct {
-	ExposePositions bool
-	Introspection   bool
-	Server          ServerInfo
-}
-
-// ServerInfo is the GraphQL type of that name, less what the role gives.
-type ServerInfo struct{ Version string }
-
-// A Request is a GraphQL request as a client sends it.
-type Request struct {
-	Query         string
-	OperationName string
-	Variables     json.RawMessage // a JSON object, null or empty
-}
-
-// Compile parses and validates a request against the role's schema. Its errors are for the
-// client: ErrorList.
-func (r *Role) Compile(req Request, o Options) (*Operation, error) { panic("todo") }
-
-// ErrorList are the errors of a document.
-type ErrorList []*Error
-
-// Error joins the messages.
-func (l ErrorList) Error() string { panic("todo") }
-
-// An Operation is a compiled request. It is immutable.
-type Operation struct {
-	// Result is set for a query: the whole response. All else is of a subscription.
-	Result []byte
-
-	Table *Table
-	// Where is nil where all rows match.
-	Where *Filter
-	Kinds KindSet
-	// Snapshot, After and Progress are the arguments. After is "" for none or null.
-	Snapshot  bool
-	After     string
-	Progress  bool
-	Selection *Selection
-}
-
-// A Filter is a where argument. Images are in the order of Table.Columns.
-type Filter struct{}
-
-// Match tells whether the filter is true of the image: not false and not NULL. It is an error
-// where the image does not know a column that decides (Unchanged, Absent).
-func (f *Filter) Match(image cdc.Row) (bool, error) { panic("todo") }
-
-// A Selection is a selection set, ready to write.
-type Selection struct{}
-
-// Append writes the response to a change: {"data":{…},"extensions":{"cursor":…}}.
-func (s *Selection) Append(dst []byte, c *Change) []byte { panic("todo") }
-
-// Changed tells whether any column that the role may read differs between the images.
-func (s *Selection) Changed(old, new cdc.Row) bool { panic("todo") }
-
-// Signature is equal for selections that write the same bytes for the same change.
-func (s *Selection) Signature() string { panic("todo") }
-
-// UsesLast tells that transaction.last is selected: the writer must know it.
-func (s *Selection) UsesLast() bool { panic("todo") }
+// controlKinds tell of the subscription, not of rows: no argument filters them.
+const controlKinds KindSet = 1<<KindReset | 1<<KindLive | 1<<KindProgress

@@ -27,15 +27,21 @@ type TableDef struct {
 	Persistence byte
 	// Partition tells that the table is a partition of another.
 	Partition bool
-	Identity  cdc.Identity
-	Owner     string
+	// Identity is the table's; of a partitioned table the weakest among its own and those of
+	// its partitions, since a partition's own identity decides what its old images hold.
+	Identity cdc.Identity
+	Owner    string
 	// RowSecurity and ForceRowSecurity are the table's switches. Whether they bind a role is
 	// in Access.
 	RowSecurity      bool
 	ForceRowSecurity bool
 	Comment          string
-	// Directives are those of Comment; the caller fills them in.
+	// Directives are those of Comment; annotation.Apply fills them in.
 	Directives Directives
+	// Invalid tells that an annotation of the table, of a column or of an enum that it shows
+	// has a mistake: the table is not served, and rowtide sync leaves it as it is. Set by
+	// annotation.Apply.
+	Invalid bool
 	// Columns are the live ones, in attribute order.
 	Columns []ColumnDef
 	// Keys are the unique indexes, the primary key first.
@@ -97,6 +103,8 @@ type Type struct {
 	// Delimiter separates elements in the text of an array of this type: ',' but for box.
 	Delimiter byte
 	Comment   string
+	// Directives are those of Comment, for enums; annotation.Apply fills them in.
+	Directives Directives
 }
 
 // A Policy is a row-level security policy that counts for SELECT.

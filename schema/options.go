@@ -1,0 +1,112 @@
+package schema
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// Options are the server's part of a Catalog.
+type Options struct {
+	// ExposePositions adds xid and commitLsn to ChangeTransaction.
+	ExposePositions bool
+	// Introspection allows __schema and __type.
+	Introspection bool
+	Server        ServerInfo
+	// Limits bound what a client may ask.
+	Limits Limits
+}
+
+// ServerInfo is the GraphQL type of that name, less what the role gives.
+type ServerInfo struct{ Version string }
+
+// Limits bound one request. A request over a limit is LIMIT_EXCEEDED, before it costs anything.
+type Limits struct {
+	// DocumentBytes is the length of the document. Defaults to 65,536.
+	DocumentBytes int
+	// VariableBytes is the length of the variables. Defaults to 65,536.
+	VariableBytes int
+	// Tokens is the number of tokens of the document. Defaults to 5,000.
+	Tokens int
+	// Depth is how deep braces, brackets and parentheses may nest, in the document as
+	// written, with its fragments expanded, and in the variables. Defaults to 20.
+	Depth int
+	// Fields is the number of fields with all fragments expanded. Defaults to 4,000.
+	Fields int
+	// Repeats is how often one response key may stand in a document: merging fields costs
+	// its square. Defaults to 64.
+	Repeats int
+	// Directives is the number of directives in a document. Defaults to 100.
+	Directives int
+	// Operations is the number of operations in a document. Defaults to 10.
+	Operations int
+	// NameBytes is the length of a name. Defaults to 128.
+	NameBytes int
+	// ListItems is the length of a list in a filter. Defaults to 1,000.
+	ListItems int
+	// PatternBytes is the length of a like pattern. Defaults to 1,000.
+	PatternBytes int
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(n *int, to int) {
+		if *n <= 0 {
+			*n = to
+		}
+	}
+	set(&l.DocumentBytes, 64<<10)
+	set(&l.VariableBytes, 64<<10)
+	set(&l.Tokens, 5000)
+	set(&l.Depth, 20)
+	set(&l.Fields, 4000)
+	set(&l.Repeats, 64)
+	set(&l.Directives, 100)
+	set(&l.Operations, 10)
+	set(&l.NameBytes, 128)
+	set(&l.ListItems, 1000)
+	set(&l.PatternBytes, 1000)
+	return l
+}
+
+// A Request is a GraphQL request as a client sends it.
+type Request struct {
+	Query         string
+	OperationName string
+	Variables     json.RawMessage // a JSON object, null or empty
+}
+
+// An Operation is a compiled request. It is immutable.
+type Operation struct {
+	// Result is set for a query: the whole response. All else is of a subscription.
+	Result []byte
+
+	Table *Table
+	// Where is nil where all rows match.
+	Where *Filter
+	Kinds KindSet
+	// Snapshot, After and Progress are the arguments. After is "" for none or null.
+	Snapshot  bool
+	After     string
+	Progress  bool
+	Selection *Selection
+}
+
+// ErrorList are the errors of a document. It is never empty where it is an error.
+type ErrorList []*Error
+
+// Error joins the messages.
+func (l ErrorList) Error() string {
+	s := make([]string, len(l))
+	for i, e := range l {
+		s[i] = e.Error()
+	}
+	return strings.Join(s, "; ")
+}
+
+// Unwrap gives the errors, so that errors.As finds the first.
+func (l ErrorList) Unwrap() []error {
+	s := make([]error, len(l))
+	for i, e := range l {
+		s[i] = e
+	}
+	return s
+}

@@ -1,0 +1,362 @@
+package schema
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
+)
+
+// writeSDL prints a role's schema: the roots, the system types, the tables by field, the enums
+// and what the columns need.
+func writeSDL(r *Role) string {
+	w := &sdlWriter{used: map[string]bool{"Cursor": true, "DateTime": true}, enums: map[string]*enumType{}}
+	if r.options.ExposePositions {
+		w.used["BigInt"] = true
+	}
+	body := &sdlWriter{used: w.used, enums: w.enums}
+	for _, t := range r.tables {
+		body.table(t)
+	}
+	body.operatorInputs()
+	body.enumTypes()
+	w.line("schema {")
+	w.line("  query: Query")
+	if len(r.tables) > 0 {
+		w.line("  subscription: Subscription")
+	}
+	w.line("}")
+	w.scalars()
+	w.b.WriteString(rootSDL)
+	if len(r.tables) > 0 {
+		w.subscription(r)
+		w.b.WriteString(changeKindSDL)
+		w.transaction(r.options.ExposePositions)
+	}
+	w.b.WriteString(body.b.String())
+	return w.b.String()
+}
+
+const rootSDL = `
+type Query {
+  """About this server and the role that asks."""
+  rowtide: ServerInfo!
+}
+
+type ServerInfo {
+  """The version of Rowtide."""
+  version: String!
+  """The database role whose rights decide what is seen."""
+  role: String!
+  """Differs where the schema of this role does."""
+  schemaHash: String!
+}
+`
+
+const changeKindSDL = `
+"""What a frame tells."""
+enum ChangeKind {
+  """The row was inserted."""
+  INSERT
+  """The row was updated."""
+  UPDATE
+  """The row was deleted."""
+  DELETE
+  """The row came into what this subscription sees, other than by INSERT."""
+  ENTER
+  """The row left what this subscription sees, other than by DELETE."""
+  LEAVE
+  """The table was emptied: clear."""
+  TRUNCATE
+  """A row as it is at the start."""
+  SNAPSHOT
+  """What was received before is void: clear."""
+  RESET
+  """The subscription is armed: whatever commits from now on arrives."""
+  LIVE
+  """A fresher cursor, and nothing else."""
+  PROGRESS
+}
+`
+
+type sdlWriter struct {
+	b     strings.Builder
+	used  map[string]bool // scalars and operator inputs
+	enums map[string]*enumType
+}
+
+func (w *sdlWriter) line(parts ...string) {
+	for _, p := range parts {
+		w.b.WriteString(p)
+	}
+	w.b.WriteByte('\n')
+}
+
+// describe writes a description as a block string, each of its lines behind indent.
+func (w *sdlWriter) describe(indent, text string) {
+	lines := descriptionLines(text)
+	switch {
+	case len(lines) == 0:
+	case len(lines) == 1 && !strings.HasSuffix(lines[0], `"`) && !strings.HasSuffix(lines[0], `\`):
+		w.line(indent, `"""`, lines[0], `"""`)
+	default:
+		w.line(indent, `"""`)
+		for _, l := range lines {
+			if l != "" {
+				l = indent + l
+			}
+			w.line(l)
+		}
+		w.line(indent, `"""`)
+	}
+}
+
+// descriptionLines makes any text fit for a block string: no control characters (specification,
+// 2.1.1), no end of the string inside, no blank lines around.
+func descriptionLines(text string) []string {
+	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\r\n", "\n"), "\uFFFD")
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\r':
+			return '\n'
+		case r < ' ' && r != '\n' && r != '\t':
+			return -1
+		}
+		return r
+	}, text)
+	text = strings.ReplaceAll(text, `"""`, `\"""`)
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(l, " \t")
+	}
+	for len(lines) > 0 && lines[0] == "" {
+		lines = lines[1:]
+	}
+	for len(lines) > 0 && lines[len(lines)-1] == "" {
+		lines = lines[:len(lines)-1]
+	}
+	if len(lines) > 0 {
+		lines[0] = strings.TrimLeft(lines[0], " \t")
+	}
+	return lines
+}
+
+func (w *sdlWriter) scalars() {
+	for _, s := range scalarDescriptions {
+		if w.used[s.name] {
+			w.line()
+			w.describe("", s.text)
+			w.line("scalar ", s.name)
+		}
+	}
+}
+
+func (w *sdlWriter) subscription(r *Role) {
+	w.line()
+	w.line("type Subscription {")
+	for _, t := range r.tables {
+		w.describe("  ", t.Def.Directives.Description)
+		w.line("  ", t.Field, "(")
+		w.line(`    """Only rows that match; they enter and leave as they come to match or cease to."""`)
+		w.line("    where: ", t.Type, "Filter")
+		w.line(`    """Only these kinds. RESET, LIVE and PROGRESS come in any case."""`)
+		w.line("    kinds: [ChangeKind!]")
+		w.line(`    """Begin with the present rows, as SNAPSHOT."""`)
+		w.line("    snapshot: Boolean = false")
+		w.line(`    """Go on behind the change with this cursor."""`)
+		w.line("    after: Cursor")
+		w.line(`    """Give a fresher cursor now and then, as PROGRESS."""`)
+		w.line("    progress: Boolean = false")
+		w.line("  ): ", t.Type, "Change!", deprecation(t.Def.Directives.Deprecated))
+	}
+	w.line("}")
+}
+
+func (w *sdlWriter) transaction(positions bool) {
+	w.line()
+	w.line(`"""The transaction that made a change."""`)
+	w.line("type ChangeTransaction {")
+	w.line(`  """Opaque; the same in every frame of the transaction."""`)
+	w.line("  id: ID!")
+	w.line(`  """By the server's clock: for people, not for order."""`)
+	w.line("  commitTime: DateTime!")
+	w.line(`  """No frame of this transaction follows on this subscription."""`)
+	w.line("  last: Boolean!")
+	if positions {
+		w.line("  xid: BigInt!")
+		w.line("  commitLsn: String!")
+	}
+	w.line("}")
+}
+
+// table writes the five types of a table.
+func (w *sdlWriter) table(t *roleTable) {
+	w.line()
+	w.describe("", t.Def.Directives.Description)
+	w.rows(t, t.Type, t.shown)
+	w.line()
+	w.line(`"""`, t.Type, ` before the transaction: a type of its own, so that no cache takes it for the present."""`)
+	w.rows(t, t.Type+"Old", t.shown)
+	w.line()
+	w.line(`"""The key of `, t.Type, `."""`)
+	w.rows(t, t.Type+"Key", t.Key)
+	w.change(t)
+	w.filter(t)
+}
+
+func (w *sdlWriter) rows(t *roleTable, name string, columns []int) {
+	w.line("type ", name, " {")
+	for _, i := range columns {
+		c := t.Columns[i]
+		text := c.Def.Directives.Description
+		if c.Def.Generated != 0 {
+			text = strings.TrimSpace(text + "\n\nComputed by the database, which does not stream it: null in changes.")
+		}
+		w.describe("  ", text)
+		w.line("  ", c.Name, ": ", c.graphqlType(), deprecation(c.Def.Directives.Deprecated))
+		if c.typ.enum != nil {
+			w.enums[c.typ.enum.name] = c.typ.enum
+		}
+		if c.typ.leaf != nil {
+			w.used[c.typ.leaf.name] = true
+		}
+	}
+	w.line("}")
+}
+
+func (c *Column) graphqlType() string {
+	if c.nonNull {
+		return c.typ.graphql + "!"
+	}
+	return c.typ.graphql
+}
+
+func deprecation(reason *string) string {
+	if reason == nil {
+		return ""
+	}
+	return " @deprecated(reason: " + quoteGraphQL(*reason) + ")"
+}
+
+func quoteGraphQL(s string) string {
+	return (&ast.Value{Kind: ast.StringValue, Raw: strings.ToValidUTF8(s, "\uFFFD")}).String()
+}
+
+func (w *sdlWriter) change(t *roleTable) {
+	w.line()
+	w.line(`"""A frame about `, t.Type, `. RESET or TRUNCATE: clear. row: put it at rowId. rowId without row: remove it."""`)
+	w.line("type ", t.Type, "Change {")
+	w.line("  kind: ChangeKind!")
+	w.line(`  """Opaque, of the type and the key: the same in every frame about that row."""`)
+	w.line("  rowId: ID")
+	w.line(`  """The key's columns, of every frame about a row."""`)
+	w.line("  key: ", t.Type, "Key")
+	w.line(`  """The row after the transaction; null where it is not seen."""`)
+	w.line("  row: ", t.Type)
+	w.line(`  """The row before the transaction; null where it was not seen."""`)
+	w.line("  old: ", t.Type, "Old")
+	w.line(`  """Of UPDATE: the fields of row that differ from old."""`)
+	w.line("  changed: [String!]")
+	w.line(`  """The place to go on from, with the argument after. Null on RESET and SNAPSHOT."""`)
+	w.line("  cursor: Cursor")
+	w.line("  transaction: ChangeTransaction")
+	w.line(`  """Of RESET: why."""`)
+	w.line("  reason: String")
+	w.line("}")
+}
+
+func (w *sdlWriter) filter(t *roleTable) {
+	w.line()
+	w.line(`"""True where all that it names is true."""`)
+	w.line("input ", t.Type, "Filter {")
+	w.line("  and: [", t.Type, "Filter!]")
+	w.line("  or: [", t.Type, "Filter!]")
+	w.line("  not: ", t.Type, "Filter")
+	for _, i := range t.shown {
+		c := t.Columns[i]
+		if !c.filterable() {
+			continue
+		}
+		w.line("  ", c.Name, ": ", c.typ.filter)
+		w.used[c.typ.filter] = true
+	}
+	w.line("}")
+}
+
+// filterable tells whether every image of a change knows the column.
+func (c *Column) filterable() bool { return c.Def.Generated == 0 }
+
+// operatorInputs writes the operators of the scalars that filters use.
+func (w *sdlWriter) operatorInputs() {
+	type input struct{ name, operand, kind string }
+	var inputs []input
+	for _, s := range scalarsByOID {
+		kind := "equal"
+		if s.compare != nil && s.compare.order != nil {
+			kind = "order"
+		}
+		if s.name == "String" {
+			kind = "text"
+			inputs = append(inputs, input{"OrderedStringFilter", "String", "ordered text"})
+		}
+		if s.filter == presenceFilter {
+			kind = "none"
+		}
+		inputs = append(inputs, input{s.filter, s.name, kind})
+	}
+	for _, e := range w.enums {
+		inputs = append(inputs, input{e.name + "Filter", e.name, "order"})
+	}
+	slices.SortFunc(inputs, func(x, y input) int { return cmp.Compare(x.name, y.name) })
+	inputs = slices.CompactFunc(inputs, func(x, y input) bool { return x.name == y.name })
+	for _, in := range inputs {
+		if w.used[in.name] {
+			w.operatorInput(in.name, in.operand, in.kind)
+		}
+	}
+}
+
+func (w *sdlWriter) operatorInput(name, operand, kind string) {
+	w.line()
+	w.line("input ", name, " {")
+	if kind != "none" {
+		w.line("  eq: ", operand)
+		w.line("  ne: ", operand)
+		w.line("  in: [", operand, "!]")
+		w.line("  notIn: [", operand, "!]")
+	}
+	if kind == "order" || kind == "ordered text" {
+		for _, op := range []string{"lt", "lte", "gt", "gte"} {
+			w.line("  ", op, ": ", operand)
+		}
+	}
+	if kind == "text" || kind == "ordered text" {
+		w.line(`  """As SQL: % is any text, _ any character, \ takes the next one literally."""`)
+		w.line("  like: ", operand)
+		w.line("  startsWith: ", operand)
+	}
+	w.line("  isNull: Boolean")
+	w.line("}")
+}
+
+func (w *sdlWriter) enumTypes() {
+	names := make([]string, 0, len(w.enums))
+	for n := range w.enums {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		e := w.enums[n]
+		w.line()
+		w.describe("", e.def.Directives.Description)
+		w.line("enum ", n, " {")
+		for i, v := range e.values {
+			if v != e.def.Labels[i] {
+				w.describe("  ", "In the database: "+quoteGraphQL(e.def.Labels[i]))
+			}
+			w.line("  ", v)
+		}
+		w.line("}")
+	}
+}

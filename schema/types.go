@@ -1,0 +1,177 @@
+package schema
+
+import "strings"
+
+// A scalar is a leaf type of the API: how its values are written, and how filters compare them.
+type scalar struct {
+	name        string
+	description string // "" for the scalars that GraphQL itself has
+	// filter names the input type with the operators; the operators follow from compare.
+	filter string
+	write  writeFunc
+	// compare is nil where values cannot be compared in process exactly as PostgreSQL does.
+	compare *comparison
+}
+
+// A columnType is what the API makes of a column's type.
+type columnType struct {
+	// graphql is the type as SDL writes it, without a final exclamation mark.
+	graphql string
+	// scalar is of the values themselves: nil for lists and enums.
+	scalar *scalar
+	// enum is set for enums and lists of them.
+	enum    *enumType
+	write   writeFunc
+	compare *comparison
+	// filter names the input type of the column's operators.
+	filter string
+	// leaf is the scalar behind lists, for the SDL; nil for enums.
+	leaf *scalar
+}
+
+// presenceFilter is the input type of columns whose only operator is isNull.
+const presenceFilter = "PresenceFilter"
+
+// The OIDs of the built-in types that have a mapping, from pg_type.dat. They never change.
+const (
+	oidBool        = 16
+	oidBytea       = 17
+	oidName        = 19
+	oidInt8        = 20
+	oidInt2        = 21
+	oidInt2vector  = 22
+	oidInt4        = 23
+	oidText        = 25
+	oidOidvector   = 30
+	oidJSON        = 114
+	oidFloat4      = 700
+	oidFloat8      = 701
+	oidBpchar      = 1042
+	oidVarchar     = 1043
+	oidDate        = 1082
+	oidTime        = 1083
+	oidTimestamp   = 1114
+	oidTimestamptz = 1184
+	oidInterval    = 1186
+	oidTimetz      = 1266
+	oidNumeric     = 1700
+	oidUUID        = 2950
+	oidJSONB       = 3802
+
+	firstNormalOID = 16384 // FirstNormalObjectId: extensions and users begin here
+)
+
+// scalarsByOID maps the built-in types. A type that is not here is PgText.
+var scalarsByOID = map[uint32]*scalar{
+	oidBool:        {name: "Boolean", filter: "BooleanFilter", write: writeBool, compare: boolComparison},
+	oidInt2:        {name: "Int", filter: "IntFilter", write: writeDigits, compare: int2Comparison},
+	oidInt4:        {name: "Int", filter: "IntFilter", write: writeDigits, compare: int4Comparison},
+	oidInt8:        {name: "BigInt", filter: "BigIntFilter", write: writeQuotedDigits, compare: int8Comparison},
+	oidFloat4:      {name: "Double", filter: "DoubleFilter", write: writeDouble, compare: float4Comparison},
+	oidFloat8:      {name: "Double", filter: "DoubleFilter", write: writeDouble, compare: float8Comparison},
+	oidNumeric:     {name: "Decimal", filter: "DecimalFilter", write: writeString, compare: numericComparison},
+	oidText:        {name: "String", filter: "StringFilter", write: writeString, compare: textComparison},
+	oidVarchar:     {name: "String", filter: "StringFilter", write: writeString, compare: textComparison},
+	oidName:        {name: "String", filter: "StringFilter", write: writeString, compare: textComparison},
+	oidBpchar:      {name: "String", filter: "StringFilter", write: writeString, compare: bpcharComparison},
+	oidUUID:        {name: "UUID", filter: "UUIDFilter", write: writeString, compare: uuidComparison},
+	oidTimestamptz: {name: "DateTime", filter: "DateTimeFilter", write: writeDateTime, compare: timestamptzComparison},
+	oidTimestamp:   {name: "LocalDateTime", filter: "LocalDateTimeFilter", write: writeDateTime, compare: timestampComparison},
+	oidDate:        {name: "Date", filter: "DateFilter", write: writeDateTime, compare: dateComparison},
+	oidTime:        {name: "LocalTime", filter: "LocalTimeFilter", write: writeString, compare: timeOfDayComparison},
+	oidTimetz:      {name: "OffsetTime", filter: presenceFilter, write: writeOffsetTime},
+	oidInterval:    {name: "Duration", filter: presenceFilter, write: writeDuration},
+	oidBytea:       {name: "Bytes", filter: "BytesFilter", write: writeBytes, compare: bytesComparison},
+	oidJSON:        {name: "JSON", filter: presenceFilter, write: writeRawJSON},
+	oidJSONB:       {name: "JSON", filter: presenceFilter, write: writeRawJSON},
+}
+
+// citextScalar is text whose equality only Postgres can judge.
+var citextScalar = &scalar{name: "String", filter: presenceFilter, write: writeString}
+
+// textScalar is the text of every type without a mapping.
+var textScalar = &scalar{name: "PgText", filter: presenceFilter, write: writeString}
+
+// scalarDescriptions are those of the custom scalars, in the order in which the SDL has them.
+var scalarDescriptions = []struct{ name, text string }{
+	{"BigInt", `A 64-bit integer, as a string of digits: JavaScript's numbers end at 2^53.`},
+	{"Bytes", `Bytes in base64 (RFC 4648, with padding).`},
+	{"Cursor", `A place in the stream of changes. It is opaque; give it back as "after" to go on behind it.`},
+	{"Date", `A date, "2006-01-02". Years outside 0000 to 9999 have a sign and six digits or more (ISO 8601; the year 0000 is 1 BC); also "infinity" and "-infinity".`},
+	{"DateTime", `A moment in UTC by RFC 3339, to the microsecond: "2006-01-02T15:04:05.123456Z". Years outside 0000 to 9999 have a sign and six digits (ISO 8601; the year 0000 is 1 BC); also "infinity" and "-infinity".`},
+	{"Decimal", `A number of any precision, as the string that the database prints: "1.10". Also "NaN", "Infinity" and "-Infinity".`},
+	{"Double", `A floating-point number, with as many digits as it takes to read the same number back. The three values that JSON lacks are the strings "NaN", "Infinity" and "-Infinity".`},
+	{"Duration", `An interval by ISO 8601, each part with a sign of its own: "P1Y2M-3DT4H5M6.789S".`},
+	{"JSON", `Any JSON value. Columns of type json keep the spelling of their numbers and their duplicate keys.`},
+	{"LocalDateTime", `A date and time without a zone: "2006-01-02T15:04:05.123456". Otherwise like DateTime.`},
+	{"LocalTime", `A time of day without a zone, "15:04:05.123456"; the end of a day is "24:00:00".`},
+	{"OffsetTime", `A time of day with its offset from UTC: "15:04:05.123456+02:00".`},
+	{"PgText", `A value of a type that has no mapping: the text that the database prints.`},
+	{"UUID", `A UUID in lower case: "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11".`},
+}
+
+// typeOf maps a type. enums gives the API's enum of a PostgreSQL enum; collation is of columns.
+func typeOf(t *Type, enums map[uint32]*enumType) *columnType {
+	for t.Kind == 'd' && t.Base != nil {
+		t = t.Base
+	}
+	if t.Elem != nil && t.OID != oidInt2vector && t.OID != oidOidvector {
+		return listOf(t, enums)
+	}
+	if t.Kind == 'e' {
+		if e := enums[t.OID]; e != nil {
+			return e.columnType()
+		}
+	}
+	s := scalarOf(t)
+	return &columnType{
+		graphql: s.name, scalar: s, leaf: s,
+		write: s.write, compare: s.compare, filter: s.filter,
+	}
+}
+
+func scalarOf(t *Type) *scalar {
+	if s := scalarsByOID[t.OID]; s != nil {
+		return s
+	}
+	if t.Name == "citext" && t.OID >= firstNormalOID {
+		return citextScalar
+	}
+	return textScalar
+}
+
+// listOf maps an array. PostgreSQL does not declare how many dimensions an array has, so the API
+// cannot either: a value of several dimensions is a list of lists.
+func listOf(t *Type, enums map[uint32]*enumType) *columnType {
+	elem := t.Elem
+	for elem.Kind == 'd' && elem.Base != nil {
+		elem = elem.Base
+	}
+	of := typeOf(elem, enums)
+	delimiter := elem.Delimiter
+	if delimiter == 0 {
+		delimiter = ','
+	}
+	return &columnType{
+		graphql: "[" + of.graphql + "]", enum: of.enum, leaf: of.leaf,
+		write: writeArray(of.write, delimiter), filter: presenceFilter,
+	}
+}
+
+// collated is the type of one column: text compares by its collation.
+func (t *columnType) collated(d *ColumnDef) *columnType {
+	if t.scalar == nil || t.scalar.filter != "StringFilter" {
+		return t
+	}
+	c := *t
+	switch {
+	case !d.Deterministic:
+		c.filter, c.compare = presenceFilter, nil
+	case d.CollationC:
+		c.filter, c.compare = "OrderedStringFilter", c.compare.orderedByBytes()
+	}
+	return &c
+}
+
+// elementName is the name inside the brackets of a list type.
+func elementName(graphql string) string { return strings.Trim(graphql, "[]!") }
