@@ -89,11 +89,13 @@ func TestFindTakesTheFirstUsableInstallation(t *testing.T) {
 		},
 		"client only in PATH": {
 			machine{programs: with(map[string]string{"/usr/bin/postgres": "x"}, "/usr/lib/postgresql/15/bin", "15.1"), path: "/usr/bin"},
-			"", Binaries{"/usr/lib/postgresql/15/bin", 15},
+			"",
+			Binaries{"/usr/lib/postgresql/15/bin", 15},
 		},
 		"newest of Homebrew": {
 			machine{programs: with(with(nil, "/opt/homebrew/opt/postgresql@16/bin", "16.3 (Homebrew)"), "/opt/homebrew/opt/postgresql@17/bin", "17.0 (Homebrew)")},
-			"", Binaries{"/opt/homebrew/opt/postgresql@17/bin", 17},
+			"",
+			Binaries{"/opt/homebrew/opt/postgresql@17/bin", 17},
 		},
 		"Homebrew on Intel": {
 			machine{programs: with(nil, "/usr/local/opt/postgresql@15/bin", "15.3 (Homebrew)")}, "", Binaries{"/usr/local/opt/postgresql@15/bin", 15},

@@ -63,7 +63,7 @@ func (l *local) startOnFreePort(ctx context.Context) error {
 	const tries = 20
 	var err error
 	for range tries {
-		if l.port, err = freePort(ctx); err != nil {
+		if l.port, err = FreePort(ctx); err != nil {
 			return err
 		}
 		if err = l.start(ctx); !errors.Is(err, errPortTaken) {

@@ -187,9 +187,9 @@ func (l *local) kill(ctx context.Context) error {
 	return l.Stop(ctx, "kill")
 }
 
-// freePort picks a port on which nobody listens, below the range from which Linux and macOS take
+// FreePort picks a port on which nobody listens, below the range from which Linux and macOS take
 // ports for outgoing connections: there it could be taken while the server restarts.
-func freePort(ctx context.Context) (int, error) {
+func FreePort(ctx context.Context) (int, error) {
 	const low, high, tries = 15000, 32000, 100
 	var lc net.ListenConfig
 	for range tries {

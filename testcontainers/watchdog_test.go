@@ -32,10 +32,10 @@ func TestMain(m *testing.M) {
 func startAndWait(dir string) {
 	c, err := testcontainers.Start(context.Background(), testcontainers.Config{Dir: dir})
 	if err != nil {
-		fmt.Println("error", err)
+		fmt.Fprintln(os.Stdout, "error", err)
 		os.Exit(1)
 	}
-	fmt.Println("started", c.Pid(), c.Dir())
+	fmt.Fprintln(os.Stdout, "started", c.Pid(), c.Dir())
 	select {}
 }
 

@@ -74,7 +74,7 @@ func sharedCluster(t testing.TB) *testcontainers.Cluster {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.cluster == nil && shared.err == nil {
-		shared.cluster, shared.err = testcontainers.Start(t.Context(), testcontainers.Config{})
+		shared.cluster, shared.err = start(t.Context(), testcontainers.Config{})
 	}
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -86,7 +86,7 @@ func sharedCluster(t testing.TB) *testcontainers.Cluster {
 // of their own. It is stopped and removed when the test ends.
 func Cluster(t testing.TB, cfg testcontainers.Config) *testcontainers.Cluster {
 	t.Helper()
-	c, err := testcontainers.Start(t.Context(), cfg)
+	c, err := start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

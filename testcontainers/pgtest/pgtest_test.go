@@ -55,11 +55,13 @@ func TestLoginIsFitForTheService(t *testing.T) {
 
 // What a test leaves in its database (roles that own tables, slots in use) must not keep the
 // cleanup from removing all of it.
+//
+//nolint:tparallel // what follows the subtest needs its cleanup done
 func TestCleanupRemovesEverything(t *testing.T) {
 	t.Parallel()
 	watch := pgtest.New(t)
 	var name, role string
-	t.Run("makes things", func(t *testing.T) { //nolint:paralleltest // what follows needs its cleanup done
+	t.Run("makes things", func(t *testing.T) {
 		db := pgtest.New(t, "CREATE TABLE a (id int)")
 		name, role = db.Name, db.Role(t, "owner")
 		db.Exec(t, "ALTER TABLE a OWNER TO "+role)
