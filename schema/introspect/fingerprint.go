@@ -32,20 +32,21 @@ const jitOff = `SET LOCAL jit = off`
 
 func fingerprintIn(ctx context.Context, tx pgx.Tx, cfg Config) (string, error) {
 	var out string
-	if err := tx.QueryRow(ctx, fingerprint, cfg.Schemas, cfg.All, cfg.Roles).Scan(&out); err != nil {
+	if err := tx.QueryRow(ctx, fingerprintSQL(), cfg.Schemas, cfg.All, cfg.Roles).Scan(&out); err != nil {
 		return "", fmt.Errorf("read fingerprint of catalog: %w", err)
 	}
 	return out, nil
 }
 
-// fingerprint names everything with its schema: it runs under the caller's search_path.
-const fingerprint = `
+// fingerprintSQL names everything with its schema: it runs under the caller's search_path.
+func fingerprintSQL() string {
+	return `
 WITH RECURSIVE rel AS MATERIALIZED (
-  SELECT c.oid, c.relowner, c.xmin FROM pg_catalog.pg_class c WHERE ` + annotated + `
+  SELECT c.oid, c.relkind, c.relowner, c.xmin FROM pg_catalog.pg_class c WHERE ` + annotated + `
 ), rol(oid) AS (
   SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = ANY($3::text[])
   UNION SELECT m.roleid FROM rol JOIN pg_catalog.pg_auth_members m ON m.member = rol.oid
-), col AS MATERIALIZED (
+), ` + partitions("rel") + `, col AS MATERIALIZED (
   SELECT a.attrelid, a.attnum, a.atttypid, a.xmin
   FROM rel JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid WHERE a.attnum > 0
 ), used(oid) AS (
@@ -91,11 +92,13 @@ WITH RECURSIVE rel AS MATERIALIZED (
   UNION ALL SELECT 18, o.oid, 0, o.xmin FROM dep JOIN pg_catalog.pg_operator o
     ON dep.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND o.oid = dep.refobjid
   UNION ALL SELECT 19, m.roleid, m.member::int8, m.xmin FROM rol JOIN pg_catalog.pg_auth_members m ON m.member = rol.oid
-), part(i, n, h) AS (
+  UNION ALL SELECT 20, c.oid, 0, c.xmin FROM part JOIN pg_catalog.pg_class c ON c.oid = part.oid
+), total(i, n, h) AS (
   SELECT 1, pg_catalog.count(*), pg_catalog.sum(pg_catalog.hash_record_extended(seen, 0)) FROM seen
   UNION ALL
   SELECT 2, pg_catalog.count(*), pg_catalog.sum(pg_catalog.hash_record_extended(r, 1))
   FROM (SELECT r.oid, r.rolname, r.rolsuper, r.rolinherit, r.rolbypassrls FROM pg_catalog.pg_roles r
         WHERE r.oid IN (SELECT rol.oid FROM rol UNION ALL SELECT rel.relowner FROM rel)) r
 )
-SELECT pg_catalog.md5(pg_catalog.string_agg(n::text || ':' || coalesce(h, 0)::text, ',' ORDER BY i)) FROM part`
+SELECT pg_catalog.md5(pg_catalog.string_agg(n::text || ':' || coalesce(h, 0)::text, ',' ORDER BY i)) FROM total`
+}

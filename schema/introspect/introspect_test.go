@@ -295,6 +295,43 @@ func TestTableFactsAreThoseOfPgClass(t *testing.T) {
 	}
 }
 
+// With the root full and a partition not, pgoutput sends old images flagged as whole whose columns
+// outside the key are NULL.
+//
+// Covers C60.
+func TestAPartitionedTableIsOnlyAsFullAsItsPartitions(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, `
+		CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id);
+		CREATE TABLE low PARTITION OF root FOR VALUES FROM (0) TO (9) PARTITION BY RANGE (id);
+		CREATE TABLE lowest PARTITION OF low DEFAULT;
+		COMMENT ON TABLE root IS '@subscribe'`)
+	conn := connect(t, db, db.Login(t, "svc"))
+	cfg := introspect.Config{Schemas: []string{"public"}}
+	for _, step := range []struct {
+		sql  string
+		want byte
+	}{
+		{`ALTER TABLE root REPLICA IDENTITY FULL; ALTER TABLE low REPLICA IDENTITY FULL`, 'd'},
+		{`ALTER TABLE lowest REPLICA IDENTITY FULL`, 'f'},
+		{`CREATE TABLE high PARTITION OF root FOR VALUES FROM (9) TO (99)`, 'd'},
+		{`ALTER TABLE high REPLICA IDENTITY NOTHING`, 'n'},
+	} {
+		before := fingerprintOf(t, conn, cfg)
+		db.Exec(t, step.sql)
+		if fingerprintOf(t, conn, cfg) == before {
+			t.Errorf("not noticed: %s", step.sql)
+		}
+		d, err := introspect.Load(t.Context(), conn, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := table(t, d, "root").Identity; byte(got) != step.want {
+			t.Errorf("identity %c after: %s", got, step.sql)
+		}
+	}
+}
+
 func equal(t *testing.T, got, want []string) {
 	t.Helper()
 	if len(got) != len(want) {

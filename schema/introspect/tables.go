@@ -17,9 +17,25 @@ const annotated = `c.relnamespace IN (SELECT n.oid FROM pg_catalog.pg_namespace 
   AND ($2::bool OR c.oid IN (SELECT d.objoid FROM pg_catalog.pg_description d
        WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.description LIKE '%@%'))`
 
+// partitions is a recursive common table expression: all partitions, at any depth, of the
+// partitioned tables among the relations that tables names. pg_partition_tree would wait for locks.
+func partitions(tables string) string {
+	return `part(root, oid) AS (
+  SELECT c.oid, i.inhrelid FROM ` + tables + ` c JOIN pg_catalog.pg_inherits i ON i.inhparent = c.oid WHERE c.relkind = 'p'
+  UNION ALL
+  SELECT part.root, i.inhrelid FROM part JOIN pg_catalog.pg_inherits i ON i.inhparent = part.oid
+)`
+}
+
+// tables reads the relations. The identity of a partitioned table is the weakest of its tree: with
+// one partition that is not full, the stream has old images that are said to be whole and hold
+// NULL for all but the key.
 func (r *reader) tables(ctx context.Context) error {
 	rows, err := r.tx.Query(ctx, `
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, c.relpersistence, c.relispartition, c.relreplident,
+WITH RECURSIVE `+partitions("pg_class")+`
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, c.relpersistence, c.relispartition,
+       coalesce((SELECT min(l.relreplident::text) FROM part JOIN pg_class l ON l.oid = part.oid
+         WHERE part.root = c.oid AND l.relreplident <> 'f' AND c.relreplident = 'f'), c.relreplident::text)::"char",
        pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, coalesce(d.description, '')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
