@@ -69,11 +69,12 @@ func TestClusterOfAKilledProgramEndsAndGoes(t *testing.T) {
 			if err := cmd.Wait(); err == nil {
 				t.Fatal("the program was not killed")
 			}
-			eventually(t, "the folder is removed", func() bool {
+			eventually(t, 20*time.Second, "the folder is removed", func() bool {
 				_, err := os.Stat(dir)
 				return errors.Is(err, fs.ErrNotExist)
 			})
-			eventually(t, "the server has ended", func() bool { return !alive(pid) })
+			// Ended, and not only about to notice that its folder is gone.
+			eventually(t, 3*time.Second, "the server has ended", func() bool { return !alive(pid) })
 		})
 	}
 }
@@ -88,16 +89,16 @@ func alive(pid int) bool {
 	return err != nil || !strings.Contains(string(stat), ") Z ")
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t *testing.T, limit time.Duration, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(limit)
 	for !is() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("not within %v: %s", limit, what)
 		}
 	}
 }
