@@ -47,7 +47,7 @@ var table = []rule{
 	{pkg: "fanout", ours: []string{"fanout/bus", "authz", "schema", "cdc"}, tests: []string{"fanout/bus/membus"}, linked: true},
 	{pkg: "fanout/graphqlws", ours: []string{"fanout", "authz", "schema", "cdc"}, tests: []string{"fanout/bus", "fanout/bus/membus"}, linked: true},
 
-	{pkg: "migrations", ours: []string{"cdc", "schema"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/golang-migrate/migrate/v4"}, linked: true},
+	{pkg: "migrations", ours: []string{"cdc", "schema"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/jackc/pgerrcode", "github.com/golang-migrate/migrate/v4"}, linked: true},
 	{pkg: "testcontainers", outside: none, linked: true},
 	{pkg: "internal/client", linked: true},
 
