@@ -1,0 +1,196 @@
+package fanout
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"unique"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// SetCatalog puts a catalog in force before the next transaction is dispatched; called from
+// Config.OnMessage, before the events of that one. It does not wait. Subscriptions are compiled
+// anew in place; those whose document is no longer valid end with SCHEMA_CHANGED, and those whose
+// policies or grants differ resync.
+func (d *Dispatcher) SetCatalog(c *schema.Catalog) {
+	d.mu.Lock()
+	d.next = c
+	d.mu.Unlock()
+	signal(d.newCatalog)
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// renew puts the catalog of SetCatalog in force, between transactions.
+func (d *Dispatcher) renew() {
+	d.mu.Lock()
+	c := d.next
+	if d.inside && c != nil { // dispatch comes back to it
+		d.mu.Unlock()
+		return
+	}
+	d.next = nil
+	d.mu.Unlock()
+	if c != nil {
+		d.use(c)
+	}
+}
+
+func (d *Dispatcher) use(c *schema.Catalog) {
+	if c == d.registry.present() {
+		return
+	}
+	subs := d.registry.swap(c)
+	d.matcher.bindings.forget()
+	clear(d.refreshed)
+	for _, s := range subs {
+		d.recompile(s, c)
+	}
+}
+
+// recompile makes a running subscription one of a new catalog.
+func (d *Dispatcher) recompile(s *Subscription, c *schema.Catalog) {
+	old := s.present()
+	v, err := compile(c, old.principal, s.request)
+	if err != nil || v.op.Table == nil || v.op.Table.Def.OID != s.oid || retyped(old.op.Table, v.op.Table, s.request) {
+		s.end(schemaChanged(), flushed)
+		return
+	}
+	s.setView(v)
+	if !sameRules(old.op.Table.Def, v.op.Table.Def, old.principal.Role) {
+		d.resync(s, reasonPolicy)
+	}
+}
+
+// compile makes the view of a request. A query's has only its operation.
+func compile(c *schema.Catalog, p *authz.Principal, req schema.Request) (view, error) {
+	role := c.Role(p.Role)
+	if role == nil {
+		return view{}, forbidden()
+	}
+	op, err := role.Compile(req)
+	if err != nil {
+		return view{}, err
+	}
+	v := view{op: op, principal: p}
+	if op.Result == nil {
+		v.signature = unique.Make(op.Selection.Signature())
+		v.usesLast = op.Selection.UsesLast()
+		v.readable = role.Readable(op.Table)
+	}
+	return v, nil
+}
+
+// retyped tells whether the GraphQL type of a field that the request names is another one.
+func retyped(old, new *schema.Table, req schema.Request) bool {
+	if old.Type != new.Type {
+		return true
+	}
+	for _, o := range old.Columns {
+		i := slices.IndexFunc(new.Columns, func(n *schema.Column) bool { return n.Name == o.Name })
+		if o.Name == "" || i < 0 { // where it was used, the document no longer compiles
+			continue
+		}
+		if n := new.Columns[i]; !sameType(o.Def, n.Def) && mentions(req, o.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+func sameType(a, b *schema.ColumnDef) bool {
+	return a.Type.OID == b.Type.OID && a.NotNull == b.NotNull && slices.Equal(a.Type.Labels, b.Type.Labels)
+}
+
+// mentions tells whether a name stands in the document or its variables as a word of its own. A
+// field that is used does; so may another thing of that name, which then counts as a use.
+func mentions(req schema.Request, name string) bool {
+	for _, text := range []string{req.Query, string(req.Variables)} {
+		for from := 0; ; {
+			i := strings.Index(text[from:], name)
+			if i < 0 {
+				break
+			}
+			start := from + i
+			end := start + len(name)
+			if (start == 0 || !nameByte(text[start-1])) && (end == len(text) || !nameByte(text[end])) {
+				return true
+			}
+			from = end
+		}
+	}
+	return false
+}
+
+func nameByte(c byte) bool {
+	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// sameRules tells whether a role's SELECT on a table returns the same rows by both definitions.
+// Privileges on columns have no part in it: policies read all columns, and a document that uses
+// a column which it may no longer read is not valid any more.
+func sameRules(old, new *schema.TableDef, role string) bool {
+	a, b := old.Access[role], new.Access[role]
+	return a.Usage == b.Usage && a.RowSecurity == b.RowSecurity && slices.Equal(policies(old, a), policies(new, b))
+}
+
+func policies(t *schema.TableDef, a schema.Access) []schema.Policy {
+	if !a.RowSecurity {
+		return nil
+	}
+	out := make([]schema.Policy, 0, len(a.Policies))
+	for _, i := range a.Policies {
+		out = append(out, t.Policies[i])
+	}
+	slices.SortFunc(out, func(x, y schema.Policy) int { return strings.Compare(x.Name, y.Name) })
+	return out
+}
+
+// fit reads a newer catalog where the present one does not fit a relation of the batch. What
+// still does not fit after that resyncs when it is matched.
+func (d *Dispatcher) fit(ctx context.Context, events map[uint32][]*cdc.Event) error {
+	if d.cfg.Refresh == nil || d.fits(events) {
+		return nil
+	}
+	c, err := d.cfg.Refresh(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		d.log.Error("cannot read the catalog that a relation in the stream needs", "error", err)
+		return nil
+	}
+	d.use(c)
+	d.fits(events) // what does not fit now is not asked for again
+	return nil
+}
+
+// fits tells whether all relations that subscriptions need fit the catalog, or were already
+// asked for.
+func (d *Dispatcher) fits(events map[uint32][]*cdc.Event) bool {
+	fits := true
+	for oid, of := range events {
+		t := d.registry.present().Table(oid)
+		if t == nil || len(d.registry.of(oid)) == 0 {
+			continue
+		}
+		for _, e := range of {
+			if _, err := d.matcher.bindings.get(t, e.Relation); err == nil {
+				continue
+			}
+			if _, asked := d.refreshed[e.Relation]; !asked {
+				d.refreshed[e.Relation] = struct{}{}
+				fits = false
+			}
+		}
+	}
+	return fits
+}

@@ -1,0 +1,316 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/fanout/bus"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// A plan says how a subscription is to catch up: by a snapshot, for a reason or as it asked, or
+// by a replay behind a position.
+type plan struct {
+	snapshot bool
+	reason   string
+	after    cdc.Position
+}
+
+type job struct {
+	s *Subscription
+	p plan
+}
+
+// enqueue has Run start the goroutine that catches up.
+func (d *Dispatcher) enqueue(s *Subscription, p plan) {
+	d.mu.Lock()
+	stopped := d.stopped
+	if !stopped {
+		d.jobs = append(d.jobs, job{s, p})
+	}
+	d.mu.Unlock()
+	if stopped {
+		s.end(ErrDraining, flushed)
+		return
+	}
+	signal(d.newJob)
+}
+
+// work starts the jobs, and returns when all have ended.
+func (d *Dispatcher) work(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		stop := ctx.Err() != nil
+		d.mu.Lock()
+		jobs := d.jobs
+		d.jobs, d.stopped = nil, stop
+		d.mu.Unlock()
+		for _, j := range jobs {
+			wg.Go(func() { d.catchUp(ctx, j.s, j.p) })
+		}
+		if stop {
+			return
+		}
+		select {
+		case <-d.newJob:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// maxTries is how often catching up may begin anew before the subscription is given up, and
+// firstPause how long it waits when nothing but time can help.
+const (
+	maxTries   = 5
+	firstPause = 100 * time.Millisecond
+)
+
+// errResync ends an attempt to catch up that must begin anew with a snapshot.
+type errResync struct{ reason string }
+
+func (e errResync) Error() string { return "resync: " + e.reason }
+
+// catchUp brings a subscription to where it is live, or ends it.
+func (d *Dispatcher) catchUp(ctx context.Context, s *Subscription, p plan) {
+	for try := 1; ; try++ {
+		err := d.attempt(ctx, s, p)
+		if err == nil {
+			return
+		}
+		reason, again := s.again(ctx, err)
+		if !again {
+			return
+		}
+		if try == maxTries || !s.present().op.Snapshot {
+			s.end(resyncRequired(reason), flushed)
+			return
+		}
+		if reason == reasonUnavailable && pause(ctx, firstPause<<try) != nil {
+			return
+		}
+		p = plan{snapshot: true, reason: reason}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// again says what follows from an attempt's error: whether to try again, and the reason to tell.
+func (s *Subscription) again(ctx context.Context, err error) (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.detachLocked()
+	s.cancel = nil
+	var resync errResync
+	var told *schema.Error
+	switch {
+	case s.err != nil:
+		return "", false
+	case s.restart != "":
+		reason := s.restart
+		s.restart = ""
+		return reason, true
+	case errors.As(err, &resync):
+		return resync.reason, true
+	case errors.As(err, &told):
+		s.endLocked(told, flushed)
+		return "", false
+	case ctx.Err() != nil, errors.Is(err, bus.ErrClosed):
+		s.endLocked(ErrDraining, flushed)
+		return "", false
+	}
+	s.d.log.Error("cannot bring a subscription up to date", slog.Any("error", err),
+		slog.String("role", s.view.principal.Role), slog.String("table", s.view.op.Table.Def.Schema+"."+s.view.op.Table.Def.Name))
+	return reasonUnavailable, true
+}
+
+func (d *Dispatcher) attempt(ctx context.Context, s *Subscription, p plan) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	err := s.err
+	if err == nil && s.restart != "" {
+		err = errResync{s.restart}
+	}
+	s.cancel = cancel
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	c := chase{d: d, s: s, pos: p.after}
+	if p.snapshot {
+		if err := c.snapshot(ctx, p.reason); err != nil {
+			return err
+		}
+		if done, err := c.handOver(ctx); done || err != nil {
+			return err
+		}
+	}
+	return c.replay(ctx)
+}
+
+// A chase brings one subscription to the dispatcher's position.
+type chase struct {
+	d *Dispatcher
+	s *Subscription
+	// pos is the position up to which the subscription has everything.
+	pos cdc.Position
+	// announced tells that LIVE was sent.
+	announced bool
+	rows      int
+}
+
+// snapshot sends RESET and the present rows. From before it is read, the dispatcher holds the
+// subscription's frames.
+func (c *chase) snapshot(ctx context.Context, reason string) error {
+	if err := acquire(ctx, c.d.snapshots); err != nil {
+		return err
+	}
+	defer func() { <-c.d.snapshots }()
+	c.s.see(nil)
+	c.pos = c.d.registry.attach(c.s, cdc.Position{})
+	v := c.s.present()
+	begin := func(seen cdc.Snapshot) error {
+		c.d.settled.prune(seen)
+		c.s.see(&seen)
+		return c.push(ctx, v, schema.Change{Kind: schema.KindReset, Reason: reason})
+	}
+	row := func(r cdc.Row) error { return c.row(ctx, v, r) }
+	return c.d.cfg.Snapshots.Snapshot(ctx, v.principal, v.op.Table, v.readable, c.d.settled.list(), begin, row)
+}
+
+func (c *chase) row(ctx context.Context, v view, r cdc.Row) error {
+	if v.op.Where != nil {
+		match, err := v.op.Where.Match(r)
+		if err != nil {
+			return resyncRequired(reasonUndecodable) // reading it again would not help
+		}
+		if !match {
+			return nil
+		}
+	}
+	if c.rows++; c.rows > c.d.cfg.Limits.SnapshotRows {
+		return &schema.Error{Code: schema.LimitExceeded, Message: "the snapshot has more rows than the server allows: narrow it with where"}
+	}
+	return c.push(ctx, v, change(schema.KindSnapshot, nil, r))
+}
+
+func (c *chase) push(ctx context.Context, v view, what schema.Change) error {
+	payload, err := v.write(what)
+	if err != nil {
+		return resyncRequired(reasonUndecodable)
+	}
+	return c.s.push(ctx, payload)
+}
+
+func acquire(ctx context.Context, tokens chan<- struct{}) error {
+	select {
+	case tokens <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// handOver sends LIVE and what was held, and goes live. It is false where too much was held to
+// keep: then pos is where to read on from the bus.
+func (c *chase) handOver(ctx context.Context) (bool, error) {
+	for {
+		h, err := c.s.takeHeld(c.announced)
+		if err != nil || h.live || h.lost {
+			return h.live, err
+		}
+		if !c.announced {
+			c.pos = h.from
+			if err := c.live(ctx); err != nil {
+				return false, err
+			}
+		}
+		for _, f := range h.frames {
+			if err := c.s.push(ctx, f.payload); err != nil {
+				return false, err
+			}
+			c.pos = f.pos
+		}
+	}
+}
+
+func (c *chase) live(ctx context.Context) error {
+	live := schema.Change{Kind: schema.KindLive}
+	if !c.pos.IsZero() {
+		live.Cursor = c.d.cfg.Cursors.Encode(c.pos)
+	}
+	c.announced = true
+	return c.push(ctx, c.s.present(), live)
+}
+
+// A handful is what was held for a subscription.
+type handful struct {
+	frames []frame
+	// from is the position from which on a subscription that has what its snapshot saw needs
+	// the frames.
+	from cdc.Position
+	// live tells that nothing was left and the subscription is live; lost that too much was
+	// held.
+	live, lost bool
+}
+
+func (s *Subscription) takeHeld(announced bool) (handful, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return handful{}, s.err
+	}
+	if s.phase != holding {
+		return handful{lost: true}, nil
+	}
+	if announced && len(s.held) == 0 {
+		s.phase, s.catching, s.cancel = live, false, nil
+		return handful{live: true}, nil
+	}
+	h := handful{from: s.start}
+	for _, f := range s.held {
+		switch {
+		case !s.sawLocked(f.xid):
+			h.frames = append(h.frames, f)
+		case len(h.frames) == 0:
+			h.from = cdc.Position{Commit: f.pos.Commit, Seq: cdc.EndOfTransaction}
+		}
+	}
+	s.held, s.heldBytes = nil, 0
+	if !announced {
+		s.told = h.from
+	}
+	return h, nil
+}
+
+func (s *Subscription) see(seen *cdc.Snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = seen
+}
+
+func (s *Subscription) saw(xid uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sawLocked(xid)
+}
+
+func (s *Subscription) attached() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase != detached
+}

@@ -1,0 +1,114 @@
+package fanout
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/rowtide/rowtide/cdc"
+)
+
+// ErrCursor says that a cursor is not one of this installation and timeline. Clients are told
+// the same as of a cursor that is no longer held, so that they learn nothing by trying.
+var ErrCursor = errors.New("cursor is not valid here")
+
+// CursorConfig configures a CursorCodec.
+type CursorConfig struct {
+	// Secret is the installation's, at least 16 bytes: its cursors are valid on every node
+	// that has it. Required.
+	Secret []byte
+	// System is the database's system identifier: cursors of another are refused. Required.
+	System uint64
+	// Timeline is the database's present one.
+	Timeline uint32
+	// Forks gives, for each earlier timeline in the present one's history, the LSN at which
+	// it was left: cursors of it up to there are valid. Defaults to none.
+	Forks map[uint32]cdc.LSN
+}
+
+// A CursorCodec makes cursors from positions and back. A cursor is 32 characters: one block,
+// encrypted, and a check. It is a function of the WAL and the secret alone, so every node gives
+// one change the same cursor, to every subscriber; it reveals nothing and grants nothing.
+type CursorCodec struct {
+	block    cipher.Block
+	mac, ids []byte // keys
+	timeline uint32
+	forks    map[uint32]cdc.LSN
+}
+
+const (
+	cursorCheck = 8 // bytes: forging one takes 2^63 tries on average, each a request
+	cursorBytes = aes.BlockSize + cursorCheck
+	minSecret   = 16
+)
+
+// NewCursorCodec makes a codec.
+func NewCursorCodec(c CursorConfig) (*CursorCodec, error) {
+	if len(c.Secret) < minSecret {
+		return nil, fmt.Errorf("make cursor codec: the secret has %d bytes, want at least %d", len(c.Secret), minSecret)
+	}
+	salt := binary.BigEndian.AppendUint64(nil, c.System)
+	var keys [3][]byte
+	for i, use := range []string{"rowtide cursor encryption", "rowtide cursor check", "rowtide transaction id"} {
+		k, err := hkdf.Key(sha256.New, c.Secret, salt, use, sha256.Size)
+		if err != nil {
+			return nil, fmt.Errorf("make cursor codec: %w", err)
+		}
+		keys[i] = k
+	}
+	block, err := aes.NewCipher(keys[0])
+	if err != nil {
+		return nil, fmt.Errorf("make cursor codec: %w", err)
+	}
+	return &CursorCodec{block: block, mac: keys[1], ids: keys[2], timeline: c.Timeline, forks: c.Forks}, nil
+}
+
+// Encode gives the cursor of a position.
+func (c *CursorCodec) Encode(p cdc.Position) string {
+	var plain [aes.BlockSize]byte
+	binary.BigEndian.PutUint64(plain[:], uint64(p.Commit))
+	binary.BigEndian.PutUint32(plain[8:], p.Seq)
+	binary.BigEndian.PutUint32(plain[12:], c.timeline)
+	out := make([]byte, aes.BlockSize, cursorBytes)
+	c.block.Encrypt(out, plain[:])
+	out = append(out, sum(c.mac, out)[:cursorCheck]...)
+	return base64.RawURLEncoding.EncodeToString(out)
+}
+
+// Decode gives the position of a cursor, or ErrCursor: for one that was changed, of another
+// installation or database, or from beyond the fork of a later timeline.
+func (c *CursorCodec) Decode(s string) (cdc.Position, error) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(raw) != cursorBytes {
+		return cdc.Position{}, ErrCursor
+	}
+	if !hmac.Equal(raw[aes.BlockSize:], sum(c.mac, raw[:aes.BlockSize])[:cursorCheck]) {
+		return cdc.Position{}, ErrCursor
+	}
+	var plain [aes.BlockSize]byte
+	c.block.Decrypt(plain[:], raw[:aes.BlockSize])
+	p := cdc.Position{Commit: cdc.LSN(binary.BigEndian.Uint64(plain[:])), Seq: binary.BigEndian.Uint32(plain[8:])}
+	timeline := binary.BigEndian.Uint32(plain[12:])
+	if fork, ok := c.forks[timeline]; timeline != c.timeline && (!ok || p.Commit >= fork) {
+		return cdc.Position{}, ErrCursor
+	}
+	return p, nil
+}
+
+// TransactionID is the opaque id of the transaction with that commit LSN. It is no cursor.
+func (c *CursorCodec) TransactionID(commit cdc.LSN) string {
+	const idBytes = 12 // as many as installations have transactions, squared
+	return base64.RawURLEncoding.EncodeToString(sum(c.ids, binary.BigEndian.AppendUint64(nil, uint64(commit)))[:idBytes])
+}
+
+func sum(key, data []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(data)
+	return h.Sum(nil)
+}

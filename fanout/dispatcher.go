@@ -1,0 +1,366 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/fanout/bus"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// A Dispatcher reads the bus and gives each subscription its frames. Its methods may be called
+// from many goroutines.
+type Dispatcher struct {
+	cfg      Config
+	log      *slog.Logger
+	registry *registry
+	settled  settled
+	matcher  matcher
+	// armed is closed once Run reads the bus: who attaches from then on misses nothing.
+	armed chan struct{}
+	// snapshots and replays have a token for each that may go on at once.
+	snapshots, replays chan struct{}
+
+	mu      sync.Mutex
+	jobs    []job           // subscriptions that are to catch up
+	stopped bool            // Run takes no more jobs
+	next    *schema.Catalog // by SetCatalog, not yet in force
+
+	// newJob and newCatalog have a token when there is one.
+	newJob, newCatalog chan struct{}
+
+	// What follows is Run's alone.
+
+	w *writer
+	// inside tells that the last batch was not its transaction's last.
+	inside bool
+	// tailed are the subscriptions with a frame held back.
+	tailed map[*Subscription]struct{}
+	// refreshed are the relations that the catalog was already read anew for, in vain.
+	refreshed map[*cdc.Relation]struct{}
+}
+
+// New makes a Dispatcher. It does nothing before Run.
+func New(cfg Config) (*Dispatcher, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	return &Dispatcher{
+		cfg: cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog),
+		matcher:   matcher{judge: cfg.Judge, bindings: &bindings{}},
+		armed:     make(chan struct{}),
+		snapshots: make(chan struct{}, cfg.Limits.Snapshots), replays: make(chan struct{}, cfg.Limits.Replays),
+		newJob: make(chan struct{}, 1), newCatalog: make(chan struct{}, 1),
+		w: newWriter(cfg.Cursors), tailed: map[*Subscription]struct{}{}, refreshed: map[*cdc.Relation]struct{}{},
+	}, nil
+}
+
+// Run dispatches until ctx ends, and returns when every goroutine that it started has stopped
+// and every subscription has ended. It is called once.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { d.work(ctx) })
+	err := d.follow(ctx)
+	cancel()
+	wg.Wait()
+	d.registry.refuse(ErrDraining)
+	for _, s := range d.registry.all() {
+		s.end(ErrDraining, flushed)
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// follow dispatches the bus; where it fell off the window everybody resyncs and it goes on at
+// the newest position.
+func (d *Dispatcher) follow(ctx context.Context) error {
+	stream, target, err := d.open(ctx)
+	if err != nil {
+		return fmt.Errorf("follow the bus: %w", err)
+	}
+	for {
+		err := d.read(ctx, stream, target)
+		if !errors.Is(err, bus.ErrNotHeld) {
+			return err
+		}
+		var newest cdc.Position
+		if stream, newest, err = d.reopen(ctx); err != nil {
+			return fmt.Errorf("follow the bus: %w", err)
+		}
+		d.lost(newest)
+	}
+}
+
+// open opens the bus at the start of its window, so that settled learns of transactions which
+// may not be visible yet, and gives the position from which on the dispatcher is armed.
+func (d *Dispatcher) open(ctx context.Context) (bus.Stream, cdc.Position, error) {
+	for {
+		oldest, newest := d.cfg.Bus.Window()
+		s, err := d.cfg.Bus.Follow(ctx, oldest)
+		if errors.Is(err, bus.ErrNotHeld) {
+			continue // the window has moved in between
+		}
+		if err != nil {
+			return nil, cdc.Position{}, err
+		}
+		if oldest.IsZero() {
+			if again, _ := d.cfg.Bus.Window(); !again.IsZero() {
+				_ = s.Close() // something was published before it was open
+				continue
+			}
+		} else {
+			d.registry.enter(oldest.Commit)
+		}
+		return s, newest, nil
+	}
+}
+
+func (d *Dispatcher) reopen(ctx context.Context) (bus.Stream, cdc.Position, error) {
+	for {
+		_, newest := d.cfg.Bus.Window()
+		s, err := d.cfg.Bus.Follow(ctx, newest)
+		if !errors.Is(err, bus.ErrNotHeld) {
+			return s, newest, err
+		}
+	}
+}
+
+// lost goes on at a position that the dispatcher did not read up to.
+func (d *Dispatcher) lost(newest cdc.Position) {
+	d.log.Error("the bus no longer holds what was to be dispatched: every subscription resyncs", "position", newest.String())
+	d.registry.enter(newest.Commit)
+	d.inside = newest.Seq != cdc.EndOfTransaction
+	clear(d.tailed)
+	for _, s := range d.registry.all() {
+		if s.attached() { // the others read the bus by themselves
+			d.resync(s, reasonRetention)
+		}
+	}
+}
+
+// A reading is what the bus gave.
+type reading struct {
+	batch *cdc.Batch
+	err   error
+}
+
+// read dispatches a stream until it ends, and closes it.
+func (d *Dispatcher) read(ctx context.Context, stream bus.Stream, target cdc.Position) error {
+	ctx, cancel := context.WithCancel(ctx)
+	readings := make(chan reading)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		pump(ctx, stream, readings)
+	}()
+	defer func() {
+		cancel()
+		<-done
+		_ = stream.Close()
+	}()
+	progress := time.NewTicker(d.cfg.ProgressInterval)
+	defer progress.Stop()
+	d.arm(target)
+	for {
+		select {
+		case r := <-readings:
+			if r.err != nil {
+				return r.err
+			}
+			if err := d.dispatch(ctx, r.batch); err != nil {
+				return err
+			}
+			d.arm(target)
+		case <-d.newCatalog:
+			d.renew()
+		case <-progress.C:
+			d.progress()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func pump(ctx context.Context, stream bus.Stream, to chan<- reading) {
+	for {
+		b, err := stream.Next(ctx)
+		select {
+		case to <- reading{b, err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// arm lets subscriptions in once the dispatcher has read what the bus held when it began.
+func (d *Dispatcher) arm(target cdc.Position) {
+	if d.registry.position().Compare(target) < 0 {
+		return
+	}
+	select {
+	case <-d.armed:
+	default:
+		close(d.armed)
+	}
+}
+
+// dispatch gives a batch to the subscriptions concerned. Its error is that ctx has ended.
+func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
+	// From here on the transaction is behind everyone who attaches: their snapshots must
+	// see it, under the policies that it may have made.
+	d.registry.enter(b.Commit)
+	d.settled.add(b.XID)
+	if d.cfg.OnMessage != nil {
+		for _, m := range b.Messages {
+			d.cfg.OnMessage(ctx, b.Transaction, m)
+		}
+	}
+	if !d.inside {
+		d.renew()
+	}
+	d.inside = !b.Last
+	d.w.turn(b)
+	events, everyone := split(b)
+	if everyone != "" {
+		d.resyncEveryone(b, everyone)
+		return nil
+	}
+	if err := d.fit(ctx, events); err != nil {
+		return err
+	}
+	for oid, of := range events {
+		if err := d.table(ctx, b, oid, of); err != nil {
+			return err
+		}
+	}
+	if b.Last {
+		d.finish(b)
+	}
+	return nil
+}
+
+// split sorts a batch's events by table. everyone is the reason of a gap that may concern every
+// table, or "".
+func split(b *cdc.Batch) (events map[uint32][]*cdc.Event, everyone string) {
+	if len(b.Events) == 0 {
+		return nil, ""
+	}
+	events = make(map[uint32][]*cdc.Event, 1)
+	for i := range b.Events {
+		e := &b.Events[i]
+		if e.Relation == nil {
+			return nil, e.Reason
+		}
+		events[e.Relation.OID] = append(events[e.Relation.OID], e)
+	}
+	return events, ""
+}
+
+func (d *Dispatcher) resyncEveryone(b *cdc.Batch, reason string) {
+	if reason == reasonTimeline {
+		d.settled.clear() // transactions of another history may never be visible here
+	}
+	for _, s := range d.registry.all() {
+		if s.begin(&b.Transaction) != nil {
+			d.resync(s, reason)
+		}
+	}
+	clear(d.tailed)
+}
+
+// table matches and delivers a batch's events of one table.
+func (d *Dispatcher) table(ctx context.Context, b *cdc.Batch, oid uint32, events []*cdc.Event) error {
+	var lanes []*lane
+	for _, s := range d.registry.of(oid) {
+		if l := s.begin(&b.Transaction); l != nil {
+			lanes = append(lanes, l)
+		}
+	}
+	if len(lanes) == 0 {
+		return nil
+	}
+	if err := d.matcher.match(ctx, d.w, events, lanes); err != nil {
+		return err
+	}
+	for _, l := range lanes {
+		d.deliver(b, l)
+	}
+	return nil
+}
+
+// deliver hands a lane's frames on, or has its subscription resync: then none of the batch's.
+func (d *Dispatcher) deliver(b *cdc.Batch, l *lane) {
+	if b.Last && l.resync == "" {
+		l.finish(d.w)
+	}
+	if l.resync != "" {
+		l.tail = nil
+		delete(d.tailed, l.sub)
+		d.resync(l.sub, l.resync)
+		return
+	}
+	if l.tail != nil {
+		d.tailed[l.sub] = struct{}{}
+	} else {
+		delete(d.tailed, l.sub)
+	}
+	l.sub.deliver(l)
+}
+
+// finish writes the frames that were held back until the end of the transaction, on the
+// subscriptions that its last batch had nothing for.
+func (d *Dispatcher) finish(b *cdc.Batch) {
+	for s := range d.tailed {
+		if l := s.begin(&b.Transaction); l != nil {
+			d.deliver(b, l)
+		}
+	}
+	clear(d.tailed)
+}
+
+// progress tells the subscriptions that ask for it how far they are.
+func (d *Dispatcher) progress() {
+	pos := d.registry.position()
+	if d.inside || pos.IsZero() {
+		return // at the end of the transaction, or at its next end, is soon enough
+	}
+	cursor := d.cfg.Cursors.Encode(pos)
+	for _, s := range d.registry.all() {
+		s.tell(pos, schema.Change{Kind: schema.KindProgress, Cursor: cursor})
+	}
+}
+
+// Position is the end of the transaction that was dispatched last, or is being dispatched.
+func (d *Dispatcher) Position() cdc.Position { return d.registry.position() }
+
+// Subscriptions is the number of subscriptions that are not closed.
+func (d *Dispatcher) Subscriptions() int { return d.registry.len() }
+
+// Drain lets no new subscription in, has those there are end with ErrDraining behind what they
+// have queued, and waits until all are closed, or ctx ends: then it drops what they have queued.
+func (d *Dispatcher) Drain(ctx context.Context) error {
+	d.registry.refuse(ErrDraining)
+	for _, s := range d.registry.all() {
+		s.end(ErrDraining, flushed)
+	}
+	select {
+	case <-d.registry.gone():
+		return nil
+	case <-ctx.Done():
+	}
+	for _, s := range d.registry.all() {
+		s.end(ErrDraining, atOnce)
+	}
+	return fmt.Errorf("drain subscriptions: %w", context.Cause(ctx))
+}

@@ -1,0 +1,118 @@
+// Package fanout brings committed changes from the bus to the subscriptions that may see them.
+//
+// Guarantees:
+//   - A subscription gets, for each committed transaction and in commit order, exactly what
+//     differs in what it sees: policies and where together, before and after (transition.go is
+//     the one place of that rule).
+//   - LIVE is sent once the subscription is armed: every transaction that commits after the
+//     client has read it arrives. Between a snapshot and LIVE there is neither gap nor overlap.
+//   - Nothing is lost in silence: what cannot be delivered becomes a resync of exactly the
+//     subscriptions concerned, with its reason. A queue that is full ends its subscription.
+//   - One subscription never slows another: its client's pace bounds its own queue, its own
+//     snapshot and its own replay, all of bounded size.
+//   - After a principal's token has expired nothing is sent, also not what was queued.
+//
+// It does not judge rows itself: that is the Judge's part, and a Judge that waits holds up all
+// subscriptions of the node (it bounds its waiting, and answers Undecided).
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/fanout/bus"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// A Judge decides which images principals may see.
+type Judge interface {
+	// Judge gives a verdict for each principal and image of the question, in their order:
+	// [principal][image]. It is an error only when ctx has ended; what fails otherwise is
+	// Undecided. It is called from several goroutines at once.
+	Judge(ctx context.Context, q authz.Question) ([][]authz.Verdict, error)
+}
+
+// A Snapshotter reads the rows that a principal's SELECT returns now.
+type Snapshotter interface {
+	// Snapshot reads the table in one snapshot that sees every transaction in settled; it
+	// waits for them within a bound. It calls begin once, with the snapshot, then row for
+	// each row, in the order of t.Columns; columns that readable does not tell of are
+	// Absent. It returns what begin or row return, as it is, and otherwise an error when it
+	// could not read.
+	Snapshot(ctx context.Context, p *authz.Principal, t *schema.Table, readable []bool, settled []uint32,
+		begin func(cdc.Snapshot) error, row func(cdc.Row) error) error
+}
+
+// Config configures a Dispatcher.
+type Config struct {
+	// Bus, Judge, Snapshots, Catalog and Cursors are required.
+	Bus       bus.Bus
+	Judge     Judge
+	Snapshots Snapshotter
+	Catalog   *schema.Catalog
+	Cursors   *CursorCodec
+	// Refresh reads a newer catalog, for a relation in the stream that the present one does
+	// not fit. Defaults to none: such a relation's subscriptions resync.
+	Refresh func(context.Context) (*schema.Catalog, error)
+	// OnMessage is told each logical message of a transaction before its events are
+	// dispatched; a SetCatalog in it takes effect for them. Defaults to none.
+	OnMessage func(context.Context, cdc.Transaction, cdc.Message)
+	Limits    Limits
+	// ProgressInterval is the least time between PROGRESS frames. Defaults to 5 s.
+	ProgressInterval time.Duration
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// Limits bound what subscriptions may hold and cause.
+type Limits struct {
+	// QueueBytes bounds what waits to be sent to one session: over it, a live subscription
+	// ends with ErrSlow. Snapshots and replays wait at half of it. Defaults to 1 MiB.
+	QueueBytes int
+	// HeldBytes bounds the live frames that wait for one subscription's snapshot or replay to
+	// end; over it they are read again from the bus. Defaults to 1 MiB.
+	HeldBytes int
+	// SnapshotRows is how many rows a snapshot may send. Defaults to 100,000.
+	SnapshotRows int
+	// Snapshots is how many snapshots are read at once; others wait. Defaults to 8.
+	Snapshots int
+	// Replays is how many subscriptions read the bus by themselves at once; others wait.
+	// Defaults to 32.
+	Replays int
+}
+
+func (c *Config) check() error {
+	if c.Bus == nil || c.Judge == nil || c.Snapshots == nil || c.Catalog == nil || c.Cursors == nil {
+		return errors.New("make dispatcher: Bus, Judge, Snapshots, Catalog and Cursors are required")
+	}
+	for _, f := range []struct {
+		name      string
+		value     *int
+		otherwise int
+	}{
+		{"QueueBytes", &c.Limits.QueueBytes, 1 << 20},
+		{"HeldBytes", &c.Limits.HeldBytes, 1 << 20},
+		{"SnapshotRows", &c.Limits.SnapshotRows, 100_000},
+		{"Snapshots", &c.Limits.Snapshots, 8},
+		{"Replays", &c.Limits.Replays, 32},
+	} {
+		if *f.value < 0 {
+			return fmt.Errorf("make dispatcher: %s is negative", f.name)
+		}
+		if *f.value == 0 {
+			*f.value = f.otherwise
+		}
+	}
+	if c.ProgressInterval == 0 {
+		c.ProgressInterval = 5 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/fanout/bus"
+)
+
+// replay reads the bus from pos until it meets the dispatcher, at the client's pace. What is
+// replayed is judged by the present claims and policies.
+func (c *chase) replay(ctx context.Context) error {
+	if err := acquire(ctx, c.d.replays); err != nil {
+		return err
+	}
+	defer func() { <-c.d.replays }()
+	for {
+		if done, err := c.meet(ctx); done || err != nil {
+			return err
+		}
+	}
+}
+
+// meet reads to the newest position, has the dispatcher hold frames from where that then is,
+// reads up to there, and hands over. It is false where too much was held meanwhile.
+func (c *chase) meet(ctx context.Context) (bool, error) {
+	if c.pos.IsZero() { // to the bus that would mean from now on
+		return false, errResync{reasonRetention}
+	}
+	stream, err := c.d.cfg.Bus.Stream(ctx, c.pos)
+	if err != nil {
+		return false, lostOr(err)
+	}
+	defer stream.Close() //nolint:errcheck // it was read, and is of no more use
+	_, target := c.d.cfg.Bus.Window()
+	r := reader{c: c, w: newWriter(c.d.cfg.Cursors), lane: lane{sub: c.s}}
+	for attached := false; ; attached = true {
+		for c.pos.Seq != cdc.EndOfTransaction || c.pos.Compare(target) < 0 {
+			b, err := stream.Next(ctx)
+			if err != nil {
+				return false, lostOr(err)
+			}
+			if err := r.batch(ctx, b); err != nil {
+				return false, err
+			}
+			c.pos = b.Position()
+		}
+		if attached {
+			return c.handOver(ctx)
+		}
+		target = c.d.registry.attach(c.s, c.pos)
+	}
+}
+
+func lostOr(err error) error {
+	if errors.Is(err, bus.ErrNotHeld) {
+		return errResync{reasonRetention}
+	}
+	return err
+}
+
+// A reader makes one subscription's frames of the batches of a replay.
+type reader struct {
+	c    *chase
+	w    *writer
+	lane lane
+}
+
+func (r *reader) batch(ctx context.Context, b *cdc.Batch) error {
+	if r.c.s.saw(b.XID) {
+		return nil
+	}
+	var events []*cdc.Event
+	for i := range b.Events {
+		e := &b.Events[i]
+		if e.Relation == nil {
+			return errResync{e.Reason}
+		}
+		if e.Relation.OID == r.c.s.oid {
+			events = append(events, e)
+		}
+	}
+	r.w.turn(b)
+	l := &r.lane
+	l.reset(r.c.s.present())
+	if len(events) > 0 {
+		if err := r.c.d.matcher.match(ctx, r.w, events, []*lane{l}); err != nil {
+			return err
+		}
+	}
+	if l.resync != "" {
+		return errResync{l.resync}
+	}
+	if b.Last {
+		l.finish(r.w)
+	}
+	for _, f := range l.frames {
+		if err := r.c.s.push(ctx, f.payload); err != nil {
+			return err
+		}
+	}
+	return nil
+}

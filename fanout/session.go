@@ -1,0 +1,220 @@
+package fanout
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// A Session is one client connection: a principal, and subscriptions that share a bound on what
+// waits to be sent.
+type Session struct {
+	d     *Dispatcher
+	limit int
+	// single tells that the session ends with its one subscription.
+	single bool
+
+	mu        sync.Mutex
+	principal *authz.Principal
+	expiry    *time.Timer // nil for a principal that does not expire
+	subs      map[*Subscription]struct{}
+	err       error // why it ended
+	deadline  time.Time
+	// used is the size of what waits, and of what was taken and perhaps not sent. freed is
+	// closed when it falls; nil while nobody waits for that.
+	used  int
+	freed chan struct{}
+}
+
+// A Response is what a request gave: the result of a query, or a subscription.
+type Response struct {
+	Result       []byte
+	Subscription *Subscription
+}
+
+// Open begins a session. It must be closed.
+func (d *Dispatcher) Open(p *authz.Principal) *Session {
+	s := &Session{d: d, limit: d.cfg.Limits.QueueBytes, subs: map[*Subscription]struct{}{}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setPrincipalLocked(p)
+	return s
+}
+
+// setPrincipalLocked arms the expiry with a timer of the monotonic clock: a wall clock that is
+// set back does not keep a session alive.
+func (s *Session) setPrincipalLocked(p *authz.Principal) {
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+	s.principal, s.deadline = p, time.Time{}
+	if !p.Expires.IsZero() {
+		left := time.Until(p.Expires)
+		s.deadline = time.Now().Add(left)
+		s.expiry = time.AfterFunc(left, func() { s.expire(p) })
+	}
+}
+
+// check tells why the session sends nothing more, or nil. It does not rely on the timer having
+// run.
+func (s *Session) check() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.checkLocked()
+}
+
+func (s *Session) checkLocked() error {
+	if s.err == nil && !s.deadline.IsZero() && !time.Now().Before(s.deadline) {
+		return ErrExpired
+	}
+	return s.err
+}
+
+func (s *Session) expire(p *authz.Principal) {
+	s.mu.Lock()
+	if s.principal != p { // refreshed at the last moment
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	s.end(ErrExpired)
+}
+
+// end ends the session and its subscriptions at once. The first end counts.
+func (s *Session) end(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	if s.expiry != nil {
+		s.expiry.Stop()
+	}
+	subs := slices.Collect(maps.Keys(s.subs))
+	s.mu.Unlock()
+	for _, sub := range subs {
+		sub.end(err, atOnce)
+	}
+}
+
+// Close ends the session and closes its subscriptions. It is idempotent.
+func (s *Session) Close() {
+	s.end(ErrClosed)
+	s.mu.Lock()
+	subs := s.subs
+	s.subs = nil
+	s.mu.Unlock()
+	for sub := range subs {
+		s.d.registry.remove(sub)
+	}
+}
+
+// Principal is the session's present principal.
+func (s *Session) Principal() *authz.Principal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.principal
+}
+
+// Refresh goes on with a newer token of the same subject and role, and is ErrOtherSubject for
+// any other. Where the new one's claims differ in more than the token's own life, what the
+// subscriptions see may differ too: they resync.
+func (s *Session) Refresh(p *authz.Principal) error {
+	s.mu.Lock()
+	old := s.principal
+	switch err := s.checkLocked(); {
+	case err != nil:
+		s.mu.Unlock()
+		return err
+	case p.Role != old.Role || p.Subject != old.Subject || p.Subject == "":
+		s.mu.Unlock()
+		return ErrOtherSubject
+	}
+	s.setPrincipalLocked(p)
+	subs := slices.Collect(maps.Keys(s.subs))
+	s.mu.Unlock()
+	same := sameClaims(old, p)
+	for _, sub := range subs {
+		sub.setPrincipal(p)
+		if !same {
+			s.d.resync(sub, reasonPolicy)
+		}
+	}
+	return nil
+}
+
+// Subscribe runs a request: a query at once, a subscription until it is closed or ends. Errors
+// are for the client.
+func (s *Session) Subscribe(ctx context.Context, req schema.Request) (Response, error) {
+	return s.d.subscribe(ctx, s, req)
+}
+
+// add makes a subscription the session's, and the session's principal its own.
+func (s *Session) add(sub *Subscription) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.checkLocked(); err != nil {
+		return err
+	}
+	sub.view.principal = s.principal // nobody else knows sub yet
+	s.subs[sub] = struct{}{}
+	return nil
+}
+
+func (s *Session) remove(sub *Subscription) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.subs, sub)
+}
+
+// reserve takes room for n bytes, or tells that there is none. One frame larger than the bound
+// passes alone.
+func (s *Session) reserve(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.used > 0 && s.used+n > s.limit {
+		return false
+	}
+	s.used += n
+	return true
+}
+
+// await takes room for n bytes of what can wait, which gets half of the queue.
+func (s *Session) await(ctx context.Context, n int) error {
+	for {
+		s.mu.Lock()
+		if s.used == 0 || s.used+n <= s.limit/2 {
+			s.used += n
+			s.mu.Unlock()
+			return nil
+		}
+		if s.freed == nil {
+			s.freed = make(chan struct{})
+		}
+		freed := s.freed
+		s.mu.Unlock()
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (s *Session) free(n int) {
+	if n == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used -= n
+	if s.freed != nil {
+		close(s.freed)
+		s.freed = nil
+	}
+}

@@ -1,0 +1,328 @@
+package fanout
+
+import (
+	"context"
+	"sync"
+	"unique"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// A Subscription is one running operation: a queue of payloads, bounded in bytes together with
+// its session's other queues, and never losing one from the middle. Next reads it; it must be
+// closed.
+//
+// Its frames come along one of two ways. While it catches up (snapshot, replay) a goroutine of
+// its own pushes them, at the client's pace, and the dispatcher's frames are held; when the two
+// meet it is live, and the dispatcher's frames go straight to the queue.
+type Subscription struct {
+	d       *Dispatcher
+	session *Session
+	request schema.Request
+	oid     uint32
+	// ready has a token when Next has something to look at.
+	ready chan struct{}
+	// lane is the dispatcher's alone.
+	lane lane
+
+	mu   sync.Mutex
+	view view
+	err  error // why it ended
+
+	queue, spare  [][]byte // spare is the memory of what Next gave last
+	queued, taken int      // bytes of the queue, and of what Next gave last
+
+	phase phase
+	// gen counts the times that phase left or entered detached, so that a frame made for an
+	// earlier attachment is told from one of the present.
+	gen uint64
+	// start is the position behind which the dispatcher's frames count; told that of the last
+	// frame or PROGRESS on the queue.
+	start, told cdc.Position
+	// seen is what the snapshot that the subscription started from saw; nil where there was
+	// none, or where the stream is long past it.
+	seen      *cdc.Snapshot
+	held      []frame
+	heldBytes int
+
+	// catching tells that a goroutine catches up, or will: cancel stops its present attempt,
+	// and restart, where not "", has it begin anew with a snapshot, for that reason.
+	catching bool
+	cancel   context.CancelFunc
+	restart  string
+}
+
+// A phase is what becomes of the frames that the dispatcher makes.
+type phase uint8
+
+const (
+	detached phase = iota + 1 // it makes none
+	holding                   // they wait until the catching up is done
+	live                      // they go to the queue
+)
+
+// A view is what a subscription's frames are made by. It is immutable: a new catalog or token
+// is a new view.
+type view struct {
+	op        *schema.Operation
+	signature unique.Handle[string]
+	usesLast  bool
+	readable  []bool
+	principal *authz.Principal
+}
+
+// A frame is one payload and its place in the stream.
+type frame struct {
+	payload []byte
+	pos     cdc.Position
+	xid     uint32
+}
+
+// How a subscription ends.
+type ending bool
+
+const (
+	atOnce  ending = false // what is queued is not given any more
+	flushed ending = true  // it is, before the error
+)
+
+func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view) *Subscription {
+	sub := &Subscription{d: d, session: s, request: req, ready: make(chan struct{}, 1), view: v, phase: detached}
+	sub.lane.sub = sub
+	return sub
+}
+
+// Next waits for payloads, each a complete GraphQL result, and gives all that are ready. They
+// are shared and must not be changed; the slice is valid until the next call, which also says
+// that these were sent. An error ends the subscription: Explain tells what of it the client may
+// know. Only one goroutine may call Next.
+func (s *Subscription) Next(ctx context.Context) ([][]byte, error) {
+	s.sent()
+	for {
+		if err := s.session.check(); err != nil {
+			s.end(err, atOnce)
+		}
+		if out, err := s.take(); out != nil || err != nil {
+			return out, err
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (s *Subscription) sent() {
+	s.mu.Lock()
+	n := s.taken
+	s.taken = 0
+	s.mu.Unlock()
+	s.session.free(n)
+}
+
+func (s *Subscription) take() ([][]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return nil, s.err
+	}
+	out := s.queue
+	clear(s.spare)
+	s.queue, s.spare = s.spare[:0], out
+	s.taken, s.queued = s.queued, 0
+	return out, nil
+}
+
+// Close ends the subscription and lets go of all that it holds. It is idempotent, and may be
+// called while Next waits.
+func (s *Subscription) Close() {
+	s.end(ErrClosed, atOnce)
+	s.sent()
+	s.session.remove(s)
+	s.d.registry.remove(s)
+	if s.session.single {
+		s.session.Close()
+	}
+}
+
+func (s *Subscription) end(err error, how ending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked(err, how)
+}
+
+// endLocked ends with the first error; a later end at once still drops what the first left to
+// be read, and stands for it.
+func (s *Subscription) endLocked(err error, how ending) {
+	if s.err != nil && (how == flushed || len(s.queue) == 0) {
+		return
+	}
+	s.err = err
+	s.detachLocked()
+	if s.cancel != nil {
+		s.cancel()
+	}
+	if how == atOnce {
+		s.session.free(s.queued)
+		s.queue, s.queued = nil, 0
+	}
+	s.wake()
+}
+
+func (s *Subscription) wake() {
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Subscription) attach(start cdc.Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.detachLocked()
+	if s.err == nil {
+		s.phase, s.start = holding, start
+	}
+}
+
+func (s *Subscription) detachLocked() {
+	s.gen++
+	s.phase = detached
+	s.held, s.heldBytes = nil, 0
+}
+
+// begin gives the lane for the frames of a transaction, or nil where the subscription gets none
+// of it. The dispatcher calls it once for each batch.
+func (s *Subscription) begin(tx *cdc.Transaction) *lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == detached || tx.Commit <= s.start.Commit || s.sawLocked(tx.XID) {
+		return nil
+	}
+	if s.lane.gen != s.gen {
+		s.lane.gen, s.lane.tail = s.gen, nil
+	}
+	s.lane.reset(s.view)
+	return &s.lane
+}
+
+// farPast is how many transaction ids behind a snapshot's end nothing can follow in the stream
+// that the snapshot saw: more than sessions and subtransactions had in use when it was taken, and
+// far from the 2^31 at which ids come round.
+const farPast = 1 << 24
+
+// sawLocked tells whether the snapshot that the subscription started from has the effects of a
+// transaction already.
+func (s *Subscription) sawLocked(xid uint32) bool {
+	if s.seen == nil || xid == 0 {
+		return false
+	}
+	if int32(xid-uint32(s.seen.Xmax)) > farPast { //nolint:gosec // the signed distance is the point
+		s.seen = nil
+		return false
+	}
+	return s.seen.Sees(xid)
+}
+
+// deliver takes the frames of a lane from the dispatcher: it never waits.
+func (s *Subscription) deliver(l *lane) {
+	if len(l.frames) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.gen != s.gen {
+		return
+	}
+	switch s.phase {
+	case holding:
+		s.holdLocked(l.frames)
+	case live:
+		for _, f := range l.frames {
+			if !s.enqueueLocked(f.payload) {
+				s.endLocked(ErrSlow, atOnce)
+				return
+			}
+			s.told = f.pos
+		}
+		s.wake()
+	case detached:
+	}
+}
+
+// holdLocked keeps frames until the catching up is done. Where they are too many it gives up
+// and detaches: they are read again from the bus.
+func (s *Subscription) holdLocked(frames []frame) {
+	for _, f := range frames {
+		s.heldBytes += len(f.payload)
+	}
+	if s.heldBytes > s.d.cfg.Limits.HeldBytes {
+		s.detachLocked()
+		return
+	}
+	s.held = append(s.held, frames...)
+}
+
+func (s *Subscription) enqueueLocked(payload []byte) bool {
+	if !s.session.reserve(len(payload)) {
+		return false
+	}
+	s.queue = append(s.queue, payload)
+	s.queued += len(payload)
+	return true
+}
+
+// tell puts a PROGRESS frame for pos on the queue, where that is news. It is skipped where
+// there is no room: what it says comes again.
+func (s *Subscription) tell(pos cdc.Position, progress schema.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase != live || !s.view.op.Progress || pos.Compare(s.told) <= 0 || pos.Compare(s.start) <= 0 {
+		return
+	}
+	payload, err := s.view.write(progress)
+	if err == nil && s.enqueueLocked(payload) {
+		s.told = pos
+		s.wake()
+	}
+}
+
+// push puts a payload on the queue from the goroutine that catches up: it waits for room.
+func (s *Subscription) push(ctx context.Context, payload []byte) error {
+	if err := s.session.await(ctx, len(payload)); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		s.session.free(len(payload))
+		return s.err
+	}
+	s.queue = append(s.queue, payload)
+	s.queued += len(payload)
+	s.wake()
+	return nil
+}
+
+func (s *Subscription) present() view {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
+}
+
+// setView changes all of the view but the principal, which is the session's matter.
+func (s *Subscription) setView(v view) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.principal = s.view.principal
+	s.view = v
+}
+
+func (s *Subscription) setPrincipal(p *authz.Principal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.view.principal = p
+}
