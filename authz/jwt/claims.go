@@ -163,7 +163,7 @@ func (c registeredClaims) text(name string) (string, error) {
 func (c registeredClaims) date(name string) (*gojwt.NumericDate, error) {
 	v, ok := c.all[name]
 	if !ok {
-		return nil, nil //nolint:nilnil // the library's way to say that the claim is missing
+		return nil, nil // the library's way to say that the claim is missing
 	}
 	n, ok := v.(json.Number)
 	if !ok {

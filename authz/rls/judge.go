@@ -1,0 +1,326 @@
+package rls
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rowtide/rowtide/authz"
+)
+
+const (
+	// chunkImages and chunkBytes bound what one statement evaluates: it has to end within its
+	// timeout, and what is under way has to fit into memory.
+	chunkImages = 512
+	chunkBytes  = 1 << 20
+	// groupPrincipals bounds the principals that are judged in one transaction, which keeps
+	// vacuum waiting.
+	groupPrincipals = 32
+	// groupLeast is the least work that a second connection is worth.
+	groupLeast = 8
+)
+
+// A judgement is one Question on its way to the verdicts.
+type judgement struct {
+	q        authz.Question
+	verdicts [][]authz.Verdict
+	chunks   []chunk
+	// visible is set once the transaction is seen: it stays so.
+	visible  atomic.Bool
+	deadline time.Time
+	audit    *tally
+}
+
+// A chunk is some of the question's images, ready to send.
+type chunk struct {
+	images []int
+	param  []byte
+}
+
+// A task is what is to be asked for one principal.
+type task struct {
+	as   *actor
+	plan *plan
+	// eval is the plan's statement, of the principal's role.
+	eval statementKey
+	// out are the verdicts on the images.
+	out []authz.Verdict
+}
+
+// Judge gives the verdict of each principal on each image: [principal][image]. Its error is
+// that of ctx: all else makes verdicts Hidden or Undecided.
+//
+// It asks once for each principal: who judges for many connections with the same
+// authz.Principal.Key asks for one of them.
+func (g *Postgres) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdict, error) {
+	j := &judgement{
+		q: q, verdicts: make([][]authz.Verdict, len(q.Principals)), deadline: time.Now().Add(g.cfg.VisibilityWait),
+		audit: newTally(g.cfg.Audit, q.Table),
+	}
+	defer j.audit.flush()
+	j.readImages()
+	var wg sync.WaitGroup
+	for _, group := range split(g.tasks(j), g.cfg.Conns) {
+		wg.Go(func() { g.judge(ctx, j, group, false) })
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return j.verdicts, nil
+}
+
+// readImages packs the images that are known well enough to be judged. One that lacks a value
+// is not: a policy would take it for NULL (R21). Generated columns are computed.
+func (j *judgement) readImages() {
+	var c chunk
+	var records [][]byte
+	size := 0
+	end := func() {
+		if len(c.images) > 0 {
+			c.param = textArray(records)
+			j.chunks = append(j.chunks, c)
+		}
+		c, records, size = chunk{}, nil, 0
+	}
+	for i, image := range j.q.Images {
+		if !j.complete(i) {
+			continue
+		}
+		record := appendRecord(make([]byte, 0, 2*image.Size()/3+16), image)
+		if len(c.images) == chunkImages || size+len(record) > chunkBytes {
+			end()
+		}
+		c.images = append(c.images, i)
+		records = append(records, record)
+		size += len(record)
+	}
+	end()
+}
+
+func (j *judgement) complete(i int) bool {
+	columns := j.q.Table.Columns
+	if len(j.q.Images[i]) != len(columns) {
+		return false
+	}
+	for k, v := range j.q.Images[i] {
+		if !v.Known() && columns[k].Def.Generated == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// tasks decides what needs no question, and gives the rest. What nobody decides later stays
+// Undecided.
+func (g *Postgres) tasks(j *judgement) []*task {
+	var tasks []*task
+	for i, principal := range j.q.Principals {
+		p := g.plan(j.q.Table, principal.Role)
+		verdict := p.fixed
+		if verdict == 0 {
+			verdict = authz.Undecided
+		}
+		j.verdicts[i] = make([]authz.Verdict, len(j.q.Images))
+		for k := range j.verdicts[i] {
+			j.verdicts[i][k] = verdict
+		}
+		if p.fixed != 0 {
+			continue
+		}
+		t := &task{as: newActor(principal), plan: p, eval: statementKey{p.eval, p.role}, out: j.verdicts[i]}
+		if p.refused() {
+			j.hide(t)
+			continue
+		}
+		if asked := j.asked(); asked < len(t.out) {
+			j.audit.add(t, authz.EventUndecided, "image_incomplete", "", len(t.out)-asked)
+		}
+		if len(j.chunks) > 0 {
+			tasks = append(tasks, t)
+		}
+	}
+	return tasks
+}
+
+func (j *judgement) asked() int {
+	n := 0
+	for _, c := range j.chunks {
+		n += len(c.images)
+	}
+	return n
+}
+
+// split makes groups, each for one connection at a time.
+func split(tasks []*task, conns int) [][]*task {
+	size := max(groupLeast, (len(tasks)+conns-1)/conns)
+	size = min(size, groupPrincipals)
+	var groups [][]*task
+	for len(tasks) > 0 {
+		n := min(size, len(tasks))
+		groups = append(groups, tasks[:n])
+		tasks = tasks[n:]
+	}
+	return groups
+}
+
+// judge judges a group. A session that breaks, or that a policy function meddles with, may have
+// done so for one of its principals: the group is halved, in new sessions, until that one is
+// alone.
+func (g *Postgres) judge(ctx context.Context, j *judgement, group []*task, fresh bool) {
+	err := g.attempt(ctx, j, group, fresh)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case len(group) > 1:
+		half := len(group) / 2
+		g.judge(ctx, j, group[:half], true)
+		g.judge(ctx, j, group[half:], true)
+	case errors.Is(err, errPoisoned):
+		j.decide(group[0], nil, authz.Hidden, "session_tampered", "")
+	case !fresh:
+		g.judge(ctx, j, group, true)
+	default:
+		j.decide(group[0], nil, authz.Undecided, "connection_lost", "")
+	}
+}
+
+var errPoisoned = errors.New("prepared statements were tampered with")
+
+// attempt judges a group in one session. Its error tells that the session broke, and that
+// nothing of what it decided counts.
+func (g *Postgres) attempt(ctx context.Context, j *judgement, group []*task, fresh bool) error {
+	s, err := g.judges.acquire(ctx, fresh)
+	if err != nil {
+		for _, t := range group {
+			j.decide(t, nil, authz.Undecided, "unavailable", "")
+		}
+		return nil
+	}
+	defer g.judges.release(ctx, s)
+	group, err = g.supported(ctx, s, j, group)
+	if err != nil || len(group) == 0 {
+		return err
+	}
+	r, err := g.ask(ctx, s, j, group)
+	switch {
+	case err != nil:
+		return err
+	case r == nil:
+		return nil // decided: nothing can be known
+	}
+	var again []retry
+	for i, t := range group {
+		if images := j.readBatches(t, r.answers[i*len(j.chunks):][:len(j.chunks)]); len(images) > 0 {
+			again = append(again, retry{t, images})
+		}
+	}
+	for _, a := range again {
+		if err := g.singles(ctx, s, j, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask evaluates all chunks for all principals of the group, behind the gate: the transaction
+// must be visible in a snapshot taken before. It asks in the hope that it is, which saves a
+// round trip, and throws the answers away where it is not. It gives nil where it decided that
+// nothing can be known.
+func (g *Postgres) ask(ctx context.Context, s *session, j *judgement, group []*task) (*round, error) {
+	asks := make([]ask, 0, len(group)*len(j.chunks))
+	for _, t := range group {
+		for _, c := range j.chunks {
+			asks = append(asks, ask{as: t.as, key: t.eval, param: c.param, binary: true})
+		}
+	}
+	giveUp := func(reason string) (*round, error) {
+		for _, t := range group {
+			j.decide(t, nil, authz.Undecided, reason, "")
+		}
+		return nil, nil
+	}
+	if j.q.XID == 0 { // the invalid transaction id: somebody forgot it, and there is no gate
+		return giveUp("no_transaction")
+	}
+	for {
+		r, err := g.round(ctx, s, group[0].plan, asks)
+		switch {
+		case err != nil:
+			return nil, err
+		case r.stale:
+			return giveUp("catalog_changed")
+		case j.visible.Load() || r.snapshot.Sees(j.q.XID):
+			j.visible.Store(true)
+			return &r, nil
+		}
+		seen, err := s.await(ctx, []uint32{j.q.XID}, j.deadline)
+		if err != nil {
+			return nil, err
+		}
+		if !seen {
+			return giveUp("visibility")
+		}
+		j.visible.Store(true)
+	}
+}
+
+// round is session.round, of which a poisoned one is an error and the end of the session.
+func (g *Postgres) round(ctx context.Context, s *session, p *plan, asks []ask) (round, error) {
+	r, err := s.round(ctx, g.cfg.StatementTimeout, p, asks)
+	if err == nil && r.poisoned {
+		s.close(ctx)
+		return r, errPoisoned
+	}
+	return r, err
+}
+
+// readBatches takes the answers to a principal's chunks, and gives the images that have to be
+// asked about one by one: of chunks in which one raised an error, or changed the role or the
+// settings for those behind it.
+func (j *judgement) readBatches(t *task, answers []answer) []int {
+	var again []int
+	for i, a := range answers {
+		images := j.chunks[i].images
+		if a.role {
+			j.decide(t, images, authz.Undecided, "role", a.err.Code)
+			continue
+		}
+		// A boolean[] of n elements is {t,f,…}.
+		if a.err != nil || a.tampered != 0 || len(a.value) != 2*len(images)+1 {
+			again = append(again, images...)
+			continue
+		}
+		for k, image := range images {
+			t.out[image] = verdict(a.value[1+2*k] == 't')
+		}
+	}
+	return again
+}
+
+func verdict(visible bool) authz.Verdict {
+	if visible {
+		return authz.Visible
+	}
+	return authz.Hidden
+}
+
+// decide sets the verdict on some images, nil for all, and audits it.
+func (j *judgement) decide(t *task, images []int, v authz.Verdict, reason, sqlstate string) {
+	event := authz.EventDeny
+	if v == authz.Undecided {
+		event = authz.EventUndecided
+	}
+	if images == nil {
+		for i := range t.out {
+			t.out[i] = v
+		}
+		j.audit.add(t, event, reason, sqlstate, len(t.out))
+		return
+	}
+	for _, i := range images {
+		t.out[i] = v
+	}
+	j.audit.add(t, event, reason, sqlstate, len(images))
+}

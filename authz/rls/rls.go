@@ -1,0 +1,177 @@
+// Package rls judges row images by row-level security, by asking Postgres itself.
+//
+// It guarantees that an image is Visible only where a SELECT of that row by the principal's
+// role, under its claims, would return it: privileges, roles of policies, permissive and
+// restrictive policies, and whatever the policies ask of other tables, functions and settings,
+// are Postgres's own answers. It is the reference for faster ways to evaluate a policy.
+//
+//   - Nothing is judged before the transaction that the images come from is visible to other
+//     sessions: a commit is streamed earlier than that.
+//   - An error that image and claims determine hides that image from that principal alone. One
+//     that they do not determine leaves it Undecided, for that principal alone. Both are audited.
+//   - No role, setting or plan of one principal is there when the next one is judged.
+//   - What cannot be judged rightly (policies that read system columns or the session's user) is
+//     hidden as long as it stays so, and reported once.
+//
+// It does not guarantee that other tables, the clock and roles are as they were at the commit:
+// a policy sees them as they are when it is asked. It does not look for what a policy function
+// does out of its session, such as dblink.
+//
+// The settings of its sessions are its own: it needs connections straight to the server, or
+// through a pooler in session mode.
+package rls
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// SearchPath is what policies, and functions that set no path of their own, are evaluated with.
+// What is in pg_temp is found last, so that nobody can put a table before those of a policy.
+const SearchPath = "pg_catalog, pg_temp"
+
+// Config says how to reach Postgres and how long to wait for it.
+type Config struct {
+	// URL is the connection string of the service's login: member of the roles, without
+	// rights of its own.
+	URL string
+	// Audit takes a record of every image that is hidden or undecided for any reason but a
+	// policy's own answer. Required.
+	Audit authz.Auditor
+	// Conns is the most connections that judge images. Defaults to 4.
+	Conns int
+	// SnapshotConns is the most connections that read snapshots, which take long: they are
+	// others than those that judge. Defaults to 2.
+	SnapshotConns int
+	// StatementTimeout bounds each evaluation: of a batch of images, and then of one image at
+	// a time. Defaults to 2 s.
+	StatementTimeout time.Duration
+	// SnapshotTimeout bounds each portion of a snapshot, and how long its reader may take to
+	// consume one. Defaults to 30 s.
+	SnapshotTimeout time.Duration
+	// VisibilityWait bounds the wait for a committed transaction to become visible. Defaults
+	// to 10 s.
+	VisibilityWait time.Duration
+}
+
+// A Postgres judges images and reads snapshots. Its methods may be called by many goroutines.
+type Postgres struct {
+	cfg       Config
+	judges    *pool
+	snapshots *pool
+
+	mu    sync.Mutex
+	plans map[planKey]*plan
+}
+
+type planKey struct {
+	table *schema.Table
+	role  string
+}
+
+// maxPlans bounds the plans that are kept. They are cheap to make: when there are more, all go,
+// and with them the catalogs that they hold on to.
+const maxPlans = 1024
+
+// New checks the configuration. It connects when first asked.
+func New(c Config) (*Postgres, error) {
+	if c.Audit == nil {
+		return nil, errors.New("check row security: there is no audit log")
+	}
+	for _, d := range []struct {
+		v   *int
+		def int
+	}{{&c.Conns, 4}, {&c.SnapshotConns, 2}} {
+		if *d.v <= 0 {
+			*d.v = d.def
+		}
+	}
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&c.StatementTimeout, 2 * time.Second}, {&c.SnapshotTimeout, 30 * time.Second}, {&c.VisibilityWait, 10 * time.Second}} {
+		if *d.v <= 0 {
+			*d.v = d.def
+		}
+	}
+	judges, err := sessionConfig(c.URL, "rowtide judge", c.StatementTimeout)
+	if err != nil {
+		return nil, err
+	}
+	snapshots, err := sessionConfig(c.URL, "rowtide snapshot", c.SnapshotTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return &Postgres{
+		cfg: c, judges: newPool(judges, c.Conns), snapshots: newPool(snapshots, c.SnapshotConns),
+		plans: map[planKey]*plan{},
+	}, nil
+}
+
+// Close waits for what is under way and closes the connections. It is idempotent.
+func (g *Postgres) Close() {
+	g.judges.close()
+	g.snapshots.close()
+}
+
+// plan gives the plan for a role on a table, which lives as long as the table's description.
+func (g *Postgres) plan(t *schema.Table, role string) *plan {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	key := planKey{t, role}
+	if p := g.plans[key]; p != nil {
+		return p
+	}
+	if len(g.plans) >= maxPlans {
+		clear(g.plans)
+	}
+	p := newPlan(t, role)
+	g.plans[key] = p
+	return p
+}
+
+// sessionConfig pins every setting that policies, or the text of values, depend on. What is
+// given at start beats ALTER ROLE and ALTER DATABASE.
+func sessionConfig(url, name string, timeout time.Duration) (*pgconn.Config, error) {
+	c, err := pgconn.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("parse database URL: %w", err)
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = 5 * time.Second
+	}
+	// A peer that is gone without a word is noticed in 25 s rather than in hours.
+	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	c.DialFunc = dialer.DialContext
+	milliseconds := strconv.FormatInt(max(timeout.Milliseconds(), 1), 10)
+	for k, v := range map[string]string{
+		"application_name": name,
+		"client_encoding":  "UTF8",
+		// The text of images is the walsender's: these must be the same there.
+		"DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex", "TimeZone": "UTC",
+		"xmloption": "content", "array_nulls": "on",
+		// Deparsed policies are read under these.
+		"search_path": SearchPath, "standard_conforming_strings": "on", "transform_null_equals": "off",
+		"row_security": "on",
+		// A generic plan may hold the value of a function that is wrongly declared
+		// IMMUTABLE, such as one that reads claims: another principal's.
+		"plan_cache_mode": "force_custom_plan",
+		// A snapshot is read to its end.
+		"cursor_tuple_fraction":         "1.0",
+		"jit":                           "off",
+		"default_transaction_isolation": "read committed", "default_transaction_read_only": "on", "default_transaction_deferrable": "off",
+		"statement_timeout": milliseconds, "lock_timeout": "0", "idle_in_transaction_session_timeout": milliseconds,
+	} {
+		c.RuntimeParams[k] = v
+	}
+	return c, nil
+}
