@@ -197,3 +197,31 @@ func TestFolderClosedToTheServersUserIsNamed(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// The children of a killed postmaster write on until they notice. Their folder goes all the same.
+func TestStopAfterACrashUnderLoadRemovesFolder(t *testing.T) {
+	t.Parallel()
+	c := start(t, testcontainers.Config{}) // whose cleanup looks for what is left
+	conn, err := pgx.Connect(t.Context(), c.URL("postgres", "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writing := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(t.Context(), "CREATE TABLE a AS SELECT repeat('x', 1000) FROM generate_series(1, 2000000)")
+		writing <- err
+	}()
+	eventually(t, 10*time.Second, "the table is written", func() bool {
+		files, _ := filepath.Glob(filepath.Join(c.DataDir(), "pg_wal", "0*"))
+		return len(files) > 2
+	})
+	if err := c.StopMode(t.Context(), "kill"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-writing; err == nil {
+		t.Error("the statement outlived its server")
+	}
+}

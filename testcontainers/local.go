@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"time"
 )
 
 // local is the Backend that runs this machine's binaries.
@@ -77,7 +78,7 @@ func (l *local) startOnFreePort(ctx context.Context) error {
 func (l *local) Remove(ctx context.Context) error {
 	err := l.kill(ctx)
 	if l.dir != "" {
-		err = errors.Join(err, os.RemoveAll(l.dir))
+		err = errors.Join(err, removeAll(l.dir))
 	}
 	if l.watchdog != nil {
 		err = errors.Join(err, l.watchdog.dismiss())
@@ -86,4 +87,16 @@ func (l *local) Remove(ctx context.Context) error {
 		return fmt.Errorf("remove cluster: %w", err)
 	}
 	return nil
+}
+
+// removeAll tries for a while: the children of a postmaster that was killed may write files into
+// a folder while it is being emptied, until they notice.
+func removeAll(dir string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for give := time.Now().Add(10 * time.Second); ; <-tick.C {
+		if err := os.RemoveAll(dir); err == nil || time.Now().After(give) {
+			return err
+		}
+	}
 }
