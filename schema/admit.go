@@ -243,8 +243,11 @@ func (b *builder) identified(d *TableDef) bool {
 		return true
 	}
 	if d.NeedsFullIdentity() {
-		b.refuse(d, d.object(), "has no full replica identity: without the old image nobody can say who saw the row",
-			"run rowtide sync, or: ALTER TABLE "+d.SQLName()+" REPLICA IDENTITY FULL")
+		hint := "run rowtide sync, or: ALTER TABLE " + d.SQLName() + " REPLICA IDENTITY FULL"
+		if d.Kind == 'p' {
+			hint += ", and the same for each of its partitions"
+		}
+		b.refuse(d, d.object(), "has no full replica identity: without the old image nobody can say who saw the row", hint)
 		return false
 	}
 	// An insert-only table is served without old images, but its UPDATEs must not fail once

@@ -25,7 +25,7 @@ func (r *Role) variables(op *ast.OperationDefinition, raw json.RawMessage) (map[
 	if len(raw) > 0 && string(raw) != "null" {
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.UseNumber()
-		if err := d.Decode(&given); err != nil || d.More() {
+		if err := d.Decode(&given); err != nil || d.InputOffset() != int64(len(raw)) {
 			return nil, badInput("the variables are not a JSON object")
 		}
 	}

@@ -58,7 +58,10 @@ func database(tables ...schema.TableDef) schema.Database {
 // catalog makes a catalog that has no problem.
 func catalog(t testing.TB, tables ...schema.TableDef) *schema.Catalog {
 	t.Helper()
-	c, problems := schema.New(database(tables...), schema.Options{Introspection: true, Server: schema.ServerInfo{Version: "test"}})
+	c, problems := schema.New(database(tables...), schema.Options{
+		Introspection: true, Server: schema.ServerInfo{Version: "test"},
+		Limits: schema.Limits{VariableBytes: 1 << 20}, // room for the longest numerics
+	})
 	for _, p := range problems {
 		t.Fatalf("problem: %+v", p)
 	}

@@ -114,7 +114,6 @@ func floatComparison(bits int) *comparison {
 			return value{i: floatOrder(f)}, err == nil
 		},
 		operand: func(v any) (value, error) {
-			want := errors.New(`want a number, "NaN", "Infinity" or "-Infinity"`)
 			switch v := v.(type) {
 			case json.Number:
 				f, err := strconv.ParseFloat(v.String(), bits)
@@ -132,19 +131,16 @@ func floatComparison(bits int) *comparison {
 					return value{i: floatOrder(math.Inf(-1))}, nil
 				}
 			}
-			return value{}, want
+			return value{}, errors.New(`want a number, "NaN", "Infinity" or "-Infinity"`)
 		},
 		order: byInt,
 	}
 }
 
-// floatOrder maps a float to an integer of the same order.
+// floatOrder maps a float to an integer of the same order; both zeros give 0.
 func floatOrder(f float64) int64 {
 	if f != f {
 		return math.MaxInt64
-	}
-	if f == 0 {
-		return 0
 	}
 	bits := int64(math.Float64bits(f)) //nolint:gosec // the sign bit is the point
 	if bits < 0 {

@@ -8,10 +8,13 @@ import (
 )
 
 // Times are compared as PostgreSQL holds them: microseconds, or days for dates, counted from
-// 1970 here. The infinities are the ends of int64.
+// 2000-01-01. The infinities are the ends of int64.
 const (
 	microsPerSecond = 1_000_000
 	microsPerDay    = 86400 * microsPerSecond
+	// minTimestamp and endTimestamp bound timestamps (datatype/timestamp.h).
+	minTimestamp = -211_813_488_000_000_000
+	endTimestamp = 9_223_371_331_200_000_000
 )
 
 var (
@@ -101,11 +104,11 @@ func parseTimestamp(s string, zoned bool) (int64, bool) {
 	if !ok || zoned != (rest != "") {
 		return 0, false
 	}
-	// Days reach 5,874,897 years; a timestamp 294,276. Beyond that lies no value.
-	if days < -4714*366-719162 || days > 294277*366 {
-		return 0, false
+	if days < minTimestamp/microsPerDay-1 || days > endTimestamp/microsPerDay {
+		return 0, false // the product would overflow
 	}
-	return days*microsPerDay + clock - offset*microsPerSecond, true
+	micros := days*microsPerDay + clock - offset*microsPerSecond
+	return micros, micros >= minTimestamp && micros < endTimestamp
 }
 
 func parseDate(s string) (int64, bool) {
@@ -116,7 +119,7 @@ func parseDate(s string) (int64, bool) {
 	return parseDay(s, bc)
 }
 
-// parseDay reads year, month and day into days since 1970. With bc the year counts before Christ;
+// parseDay reads year, month and day into days since 2000. With bc the year counts before Christ;
 // without it a signed year is ISO 8601's, where 1 BC is 0.
 func parseDay(s string, bc bool) (int64, bool) {
 	negative := strings.HasPrefix(s, "-")
@@ -160,7 +163,7 @@ func daysIn(y, m int64) int64 {
 	return 31
 }
 
-// daysFromCivil counts days from 1970-01-01 in the proleptic Gregorian calendar, whose year 0 is
+// daysFromCivil counts days from 2000-01-01 in the proleptic Gregorian calendar, whose year 0 is
 // 1 BC (the algorithm of Howard Hinnant's days_from_civil).
 func daysFromCivil(y, m, d int64) int64 {
 	if m <= 2 {
@@ -174,7 +177,7 @@ func daysFromCivil(y, m, d int64) int64 {
 	mp := (m + 9) % 12
 	doy := (153*mp+2)/5 + d - 1
 	doe := yoe*365 + yoe/4 - yoe/100 + doy
-	return era*146097 + doe - 719468
+	return era*146097 + doe - 730425
 }
 
 // parseClock reads "15:04:05.123456" into microseconds and gives what follows. More than six

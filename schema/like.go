@@ -128,10 +128,12 @@ func (p patternPart) find(text string) (string, bool) {
 	}
 	var state uint64
 	done := uint64(1) << (len(p.wild) - 1)
-	for i, r := range text {
+	for text != "" {
+		r, size := utf8.DecodeRuneInString(text)
+		text = text[size:]
 		state = (state<<1 | 1) & p.mask(r)
 		if state&done != 0 {
-			return text[i+utf8.RuneLen(r):], true
+			return text, true
 		}
 	}
 	return "", false

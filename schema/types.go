@@ -39,10 +39,8 @@ const (
 	oidName        = 19
 	oidInt8        = 20
 	oidInt2        = 21
-	oidInt2vector  = 22
 	oidInt4        = 23
 	oidText        = 25
-	oidOidvector   = 30
 	oidJSON        = 114
 	oidFloat4      = 700
 	oidFloat8      = 701
@@ -115,7 +113,7 @@ func typeOf(t *Type, enums map[uint32]*enumType) *columnType {
 	for t.Kind == 'd' && t.Base != nil {
 		t = t.Base
 	}
-	if t.Elem != nil && t.OID != oidInt2vector && t.OID != oidOidvector {
+	if t.Elem != nil {
 		return listOf(t, enums)
 	}
 	if t.Kind == 'e' {
