@@ -1,0 +1,57 @@
+package feedtest
+
+import "fmt"
+
+// A Validator judges the frames of one subscription, noted in the order in which they arrived,
+// also over reconnects of one client that resumes by cursor.
+type Validator interface {
+	// Note takes the next frame.
+	Note(f *Frame)
+	// Failures says, once every frame is noted, where the guarantee was broken: nothing if it
+	// was not. Each begins with a word for what is wrong.
+	Failures() []string
+}
+
+// maxFailures bounds what a Validator says: a stream that is wrong is wrong a thousand times.
+const maxFailures = 20
+
+type failures struct {
+	list []string
+	more int
+}
+
+func (f *failures) add(format string, args ...any) {
+	if len(f.list) >= maxFailures {
+		f.more++
+		return
+	}
+	f.list = append(f.list, fmt.Sprintf(format, args...))
+}
+
+func (f *failures) all() []string {
+	if f.more == 0 {
+		return f.list
+	}
+	return append(f.list[:len(f.list):len(f.list)], fmt.Sprintf("… and %d more", f.more))
+}
+
+// Judge holds the frames of a subscription against what it should have received, by every
+// Validator there is, and gives their failures.
+func Judge(want *Stream, frames []*Frame) []string {
+	validators := []Validator{
+		NewShapeValidator(want.Subscription.Table),
+		NewOrderValidator(),
+		NewCompletenessValidator(want),
+		NewVisibilityValidator(want),
+	}
+	var out []string
+	for _, v := range validators {
+		for _, f := range frames {
+			v.Note(f)
+		}
+		for _, failure := range v.Failures() {
+			out = append(out, want.Subscription.Name+": "+failure)
+		}
+	}
+	return out
+}
