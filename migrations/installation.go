@@ -1,0 +1,46 @@
+package migrations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+)
+
+// An Installation is what one database knows of itself as a Rowtide installation.
+type Installation struct {
+	ID string // a UUID
+	// CursorSecret is what cursors are encrypted with, unless the configuration has another.
+	CursorSecret []byte
+	// MessageKey verifies the logical messages of the event triggers.
+	MessageKey []byte
+	// EventTriggers tells that changes of the catalog are announced in the stream. Without
+	// them polling alone notices.
+	EventTriggers bool
+}
+
+// A Querier runs one query: *pgx.Conn, *pgxpool.Pool and pgx.Tx do.
+type Querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// ErrNotInstalled tells that schema rowtide is missing or not open to the login.
+var ErrNotInstalled = errors.New("the database is not set up for Rowtide: run `rowtide setup`")
+
+// ReadInstallation reads the installation as the service login.
+func ReadInstallation(ctx context.Context, db Querier) (Installation, error) {
+	var i Installation
+	err := db.QueryRow(ctx, `
+SELECT id::text, cursor_secret, message_key,
+       (SELECT count(*) = 2 FROM pg_catalog.pg_event_trigger e WHERE e.evtname = ANY($1::text[]) AND e.evtenabled <> 'D')
+FROM rowtide.installation`, []string{ddlTrigger, dropTrigger}).Scan(&i.ID, &i.CursorSecret, &i.MessageKey, &i.EventTriggers)
+	switch c := code(err); {
+	case errors.Is(err, pgx.ErrNoRows), c == pgerrcode.UndefinedTable, c == pgerrcode.InvalidSchemaName, c == pgerrcode.InsufficientPrivilege:
+		return Installation{}, fmt.Errorf("%w (%w)", ErrNotInstalled, err)
+	case err != nil:
+		return Installation{}, fmt.Errorf("read installation: %w", err)
+	}
+	return i, nil
+}

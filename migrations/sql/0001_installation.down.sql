@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS rowtide.created, rowtide.replica_identity, rowtide.installation;
