@@ -74,8 +74,8 @@ func (b *builder) table(c *candidate) *Table {
 		if col.Name != "" {
 			col.typ = typeOf(d.Type, b.enums).collated(d)
 			// A generated column is not in the stream, so its values are not always
-			// known.
-			col.nonNull = d.NotNull && d.Generated == 0
+			// known; and a JSON column that is NOT NULL may hold JSON's null.
+			col.nonNull = d.NotNull && d.Generated == 0 && col.typ.graphql != "JSON"
 			if d.Generated != 0 {
 				b.note(c.def.columnObject(d), "is generated: PostgreSQL does not stream it, so its field is null in changes",
 					"@omit it, where that misleads")

@@ -3,6 +3,7 @@ package schema
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 )
 
 // An enumType is the API's enum of a PostgreSQL enum.
@@ -43,7 +44,7 @@ func enumValues(labels []string) []string {
 	for i, l := range labels {
 		if names[i] != l && count[names[i]] > 1 {
 			sum := sha256.Sum256([]byte(l))
-			names[i] += "_" + hex.EncodeToString(sum[:4])
+			names[i] = strings.TrimRight(names[i], "_") + "_" + hex.EncodeToString(sum[:4])
 		}
 	}
 	return names

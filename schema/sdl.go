@@ -11,9 +11,10 @@ import (
 // writeSDL prints a role's schema: the roots, the system types, the tables by field, the enums
 // and what the columns need.
 func writeSDL(r *Role) string {
-	w := &sdlWriter{used: map[string]bool{"Cursor": true, "DateTime": true}, enums: map[string]*enumType{}}
-	if r.options.ExposePositions {
-		w.used["BigInt"] = true
+	w := &sdlWriter{used: map[string]bool{}, enums: map[string]*enumType{}}
+	if len(r.tables) > 0 {
+		w.used["Cursor"], w.used["DateTime"] = true, true
+		w.used["BigInt"] = r.options.ExposePositions
 	}
 	body := &sdlWriter{used: w.used, enums: w.enums}
 	for _, t := range r.tables {

@@ -147,24 +147,33 @@ func (p *programmer) transactionField(f *field) {
 	}
 }
 
-// sign is a hash of the program and of all that it writes by: the columns' types, and the
-// readable columns, which "changed" names.
+// sign is a hash of the program and of all that it writes by: the columns' types, the key, and
+// the columns that "changed" names.
 func (s *Selection) sign() string {
 	var b []byte
-	b = fmt.Appendf(b, "%d %q\n", s.table.Def.OID, s.table.Type)
+	b = fmt.Appendf(b, "%d %q %v\n", s.table.Def.OID, s.table.Type, s.table.Key)
 	for _, in := range s.program {
 		b = fmt.Appendf(b, "%q %d %d\n", in.fixed, in.op, in.at)
-	}
-	for _, i := range s.table.shown {
-		c := s.table.Columns[i]
-		b = fmt.Appendf(b, "%d %q %q %d\n", i, c.Name, c.graphqlType(), c.Def.Type.OID)
-		if e := c.typ.enum; e != nil {
-			b = fmt.Appendf(b, "%q %q\n", e.def.Labels, e.values)
+		switch in.op {
+		case doColumn:
+			b = s.table.Columns[in.at].appendSignature(b)
+		case doChanged:
+			for _, i := range s.table.shown {
+				b = fmt.Appendf(b, "%d %q\n", i, s.table.Columns[i].Name)
+			}
+		default:
 		}
 	}
-	b = fmt.Appendf(b, "%v", s.table.Key)
 	sum := sha256.Sum256(b)
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func (c *Column) appendSignature(b []byte) []byte {
+	b = fmt.Appendf(b, "%q %d %c\n", c.graphqlType(), c.Def.Type.OID, c.Def.Generated)
+	if e := c.typ.enum; e != nil {
+		b = fmt.Appendf(b, "%q %q\n", e.def.Labels, e.values)
+	}
+	return b
 }
 
 // Signature is equal for selections that write the same bytes for the same change.

@@ -100,7 +100,7 @@ var scalarDescriptions = []struct{ name, text string }{
 	{"Decimal", `A number of any precision, as the string that the database prints: "1.10". Also "NaN", "Infinity" and "-Infinity".`},
 	{"Double", `A floating-point number, with as many digits as it takes to read the same number back. The three values that JSON lacks are the strings "NaN", "Infinity" and "-Infinity".`},
 	{"Duration", `An interval by ISO 8601, each part with a sign of its own: "P1Y2M-3DT4H5M6.789S".`},
-	{"JSON", `Any JSON value. Columns of type json keep the spelling of their numbers and their duplicate keys.`},
+	{"JSON", `Any JSON value; numbers keep their spelling and, in columns of type json, objects their duplicate keys. The null of JSON and the NULL of SQL are both null here: the operator isNull tells the latter.`},
 	{"LocalDateTime", `A date and time without a zone: "2006-01-02T15:04:05.123456". Otherwise like DateTime.`},
 	{"LocalTime", `A time of day without a zone, "15:04:05.123456"; the end of a day is "24:00:00".`},
 	{"OffsetTime", `A time of day with its offset from UTC: "15:04:05.123456+02:00".`},
