@@ -70,7 +70,7 @@ func (f *Folder) order() []ref {
 	for _, t := range f.seen {
 		for i := range t.entries {
 			if e := &t.entries[i]; e.used && !e.none() {
-				refs = append(refs, ref{last: e.last, t: t, entry: int32(i)}) //nolint:gosec // MaxBytes bounds it
+				refs = append(refs, ref{last: e.last, t: t, entry: int32(i)})
 			}
 		}
 	}

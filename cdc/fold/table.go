@@ -201,7 +201,7 @@ func (t *table) put(e entry) int32 {
 		return i
 	}
 	t.entries = append(t.entries, e)
-	return int32(len(t.entries) - 1) //nolint:gosec // MaxBytes bounds it
+	return int32(len(t.entries) - 1)
 }
 
 // remember notes that the row was there before the transaction.

@@ -15,7 +15,7 @@
 //	… start the service, subscribe fx.Subscriptions(), wait for LIVE …
 //	stats, err := (&feedtest.Workload{…}).Run(ctx)
 //	streams, err := ref.Run(ctx, from)
-//	for _, s := range streams { feedtest.Judge(s, frames[s.Subscription]) }
+//	for _, s := range streams { feedtest.Judge(s, frames of s.Subscription) }
 //
 // Nothing here imports the code that it judges.
 package feedtest

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pglogrepl"
 	"golang.org/x/sync/errgroup"
@@ -41,12 +42,8 @@ func (o *oracle) connect(ctx context.Context) error {
 	}
 	var eyes []*eye
 	for _, t := range o.r.Tables {
-		e := &eye{name: t.Name, table: t}
-		for i := range t.Columns {
-			e.columns = append(e.columns, i)
-		}
-		eyes = append(eyes, e)
-		o.world[t] = make(Rows)
+		eyes = append(eyes, wholeTable(t))
+		o.world[t] = maps.Clone(o.r.initial[t])
 	}
 	if o.root, err = openWitness(ctx, o.r.Target, nil, eyes); err != nil {
 		return err

@@ -70,7 +70,7 @@ func (p *plan) truncate() {
 	p.task()
 	p.do("TRUNCATE tasks")
 	for range 1 + p.IntN(300) {
-		p.insertTask(p.taskKey(), "DO NOTHING")
+		p.insertTask(p.taskKey())
 	}
 }
 
@@ -91,7 +91,7 @@ func (p *plan) fill() {
 		p.insertTicket(region, number, "DO NOTHING")
 	}
 	for range taskKeys / 2 {
-		p.insertTask(p.taskKey(), "DO NOTHING")
+		p.insertTask(p.taskKey())
 	}
 }
 
@@ -175,12 +175,12 @@ func (p *plan) task() {
 	}
 	switch n := p.IntN(100); {
 	case n < 16:
-		p.insertTask(id, "DO NOTHING")
+		p.insertTask(id)
 	case n < 27:
 		p.do("DELETE FROM tasks WHERE id = $1", id)
 	case n < 33:
 		p.do("DELETE FROM tasks WHERE id = $1", id)
-		p.insertTask(id, "DO NOTHING")
+		p.insertTask(id)
 	case n < 40:
 		p.do("UPDATE tasks SET id = $2, team_id = $3 WHERE id = $1 AND NOT EXISTS (SELECT FROM tasks WHERE id = $2)", id, p.taskKey(), p.team())
 	case n < 54:
@@ -210,8 +210,8 @@ func (p *plan) insertTicket(region string, number int, conflict string) {
 		p.text(), region, number, p.flag(), p.priority(), p.text(), p.money(), p.date(), p.moment())
 }
 
-func (p *plan) insertTask(id, conflict string) {
-	p.do("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT "+conflict,
+func (p *plan) insertTask(id string) {
+	p.do("INSERT INTO tasks VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
 		id, p.team(), p.title(), p.flag(), p.money(), p.json(), p.text(), p.money())
 }
 

@@ -2,11 +2,11 @@ package feedtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5"
 )
 
 // A Reference computes what subscriptions should receive, with Postgres as the oracle.
@@ -29,7 +29,7 @@ import (
 // all that each subscription's SELECT returns is compared with what the differences add up to,
 // which shows that nothing else changed. With Full they look at everything, every time.
 type Reference struct {
-	// Source is the database that the workload changes and Target an empty one with the same
+	// Source is the database that the workload changes and Target one with the same, empty,
 	// tables, policies and roles: URLs of a superuser.
 	Source, Target string
 	// Tables are all to be replayed, also those that only policies read. They must have full
@@ -47,36 +47,11 @@ type Reference struct {
 	// "feedtest_" and the database's name.
 	Name string
 
+	// initial are the rows that Prepare found.
+	initial map[*Table]Rows
+
 	// Commits and Changes count what Run replayed for the streams.
 	Commits, Changes int
-}
-
-// Prepare makes the slot and the publication. What commits on the source after it, Run sees.
-func (r *Reference) Prepare(ctx context.Context) error {
-	conn, err := connect(ctx, r.Source, nil)
-	if err != nil {
-		return fmt.Errorf("prepare reference: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	r.name(conn)
-	publication := "CREATE PUBLICATION " + quote(r.Name)
-	for i, t := range r.Tables {
-		publication += map[bool]string{true: " FOR TABLE ", false: ", "}[i == 0] + t.sql()
-	}
-	if _, err := conn.Exec(ctx, publication); err != nil {
-		return fmt.Errorf("prepare reference: %w", err)
-	}
-	if _, err := conn.Exec(ctx, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", r.Name); err != nil {
-		return fmt.Errorf("prepare reference: %w", err)
-	}
-	return nil
-}
-
-func (r *Reference) name(conn *pgx.Conn) {
-	if r.Name == "" {
-		r.Name = "feedtest_" + conn.Config().Database
-		r.Name = r.Name[:min(len(r.Name), 63)] // NAMEDATALEN
-	}
 }
 
 // Run replays what has been committed on the source since Prepare, and gives the Stream of each
@@ -87,7 +62,9 @@ func (r *Reference) Run(ctx context.Context, from pglogrepl.LSN) ([]*Stream, err
 		return nil, fmt.Errorf("run reference: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	r.name(conn)
+	if r.initial == nil {
+		return nil, errors.New("run reference: it was not prepared")
+	}
 	if r.CheckEvery == 0 {
 		r.CheckEvery = 500
 	}

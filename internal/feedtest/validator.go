@@ -49,9 +49,7 @@ func Judge(want *Stream, frames []*Frame) []string {
 		for _, f := range frames {
 			v.Note(f)
 		}
-		for _, failure := range v.Failures() {
-			out = append(out, want.Subscription.Name+": "+failure)
-		}
+		out = append(out, v.Failures()...)
 	}
 	return out
 }

@@ -29,7 +29,15 @@ type eye struct {
 
 // newEye makes the eye of a subscription.
 func newEye(name string, s *Subscription) *eye {
-	e := &eye{name: name, table: s.Table, columns: s.readable(), stream: &Stream{Subscription: s}, seen: make(map[string]bool)}
+	return &eye{name: name, table: s.Table, columns: s.readable(), stream: &Stream{Subscription: s}, seen: make(map[string]bool)}
+}
+
+// wholeTable makes an eye on all rows and columns, for the superuser.
+func wholeTable(t *Table) *eye {
+	e := &eye{name: t.Name, table: t}
+	for i := range t.Columns {
+		e.columns = append(e.columns, i)
+	}
 	return e
 }
 
