@@ -45,7 +45,9 @@ const (
 // Config configures a Folder.
 type Config struct {
 	// Key gives the indexes in rel.Columns of the columns that identify a row, or nil where
-	// they are unknown. It is asked once for each relation of a transaction. Required.
+	// they are unknown. It is asked once for each relation of a transaction. The sequence of
+	// events follows from it, so nodes that read the same WAL must give the same answer.
+	// Required.
 	Key func(rel *cdc.Relation) []int
 	// MaxBytes bounds the memory that the changes of one transaction take before they are
 	// given up for Gaps. Defaults to 256 MiB.

@@ -252,6 +252,21 @@ func TestNetEffectOfOneTransaction(t *testing.T) {
 	}
 }
 
+// A table's identity becomes full in the transaction: the old images from then on are those that
+// the transaction made itself. They are not those from before it.
+func TestAnImageOfTheTransactionIsNeverTheOneBefore(t *testing.T) {
+	t.Parallel()
+	d, full := relation(1, "d", cdc.IdentityDefault), relation(1, "d", cdc.IdentityFull)
+	f := newFolder(t, Config{})
+	f.Add(update(d, nil, row("1", "made")))
+	f.Add(update(d, nil, row("2", "made")))
+	f.Add(remove(full, "1", "made"))
+	f.Add(update(full, row("2", "made"), row("2", "last")))
+	if diff := cmp.Diff([]string{"delete d 1,?>nil", "update d nil>2,last"}, lines(finish(t, f))); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Unchanged out-of-line values are taken from the newest image that knows them, and stay
 // unchanged where none does. The event that came in is not written to.
 //

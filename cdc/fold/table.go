@@ -116,7 +116,8 @@ func (t *table) vanish(old cdc.Row, now uint64) (cdc.Row, bool) {
 		return was, true
 	}
 	if e.old == nil {
-		t.remember(e, old)
+		// The image before the transaction is unknown, and this one was not it.
+		t.remember(e, t.keyOnly(old))
 	}
 	t.set(e, nil, now)
 	return was, true
@@ -249,6 +250,18 @@ func (t *table) drop() int {
 func (t *table) reset() {
 	t.drop()
 	t.rel, t.key, t.truncated, t.gap = nil, nil, false, ""
+}
+
+// keyOnly gives a row with nothing but its key.
+func (t *table) keyOnly(row cdc.Row) cdc.Row {
+	out := make(cdc.Row, len(row))
+	for i := range out {
+		out[i] = cdc.AbsentValue()
+	}
+	for _, i := range t.key {
+		out[i] = row[i]
+	}
+	return out
 }
 
 // sameKey tells whether two images have the same key. An unchanged out-of-line value is the same.
