@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 
 	"github.com/vektah/gqlparser/v2/ast"
@@ -38,7 +39,37 @@ func (r *Role) variables(op *ast.OperationDefinition, raw json.RawMessage) (map[
 	if err != nil {
 		return nil, clientErrors(gqlerror.List{variableError(err)}, BadUserInput)
 	}
+	for name, v := range out {
+		out[name] = normalize(v)
+	}
 	return out, nil
+}
+
+// normalize gives coerced values the form of literal: gqlparser makes typed slices of single
+// values, and integers of numbers.
+func normalize(v any) any {
+	switch v := v.(type) {
+	case nil, string, bool, json.Number:
+		return v
+	case int64:
+		return json.Number(strconv.FormatInt(v, 10))
+	case float64:
+		return json.Number(strconv.FormatFloat(v, 'g', -1, 64))
+	case map[string]any:
+		for k, item := range v {
+			v[k] = normalize(item)
+		}
+		return v
+	}
+	r := reflect.ValueOf(v)
+	if r.Kind() != reflect.Slice {
+		return v
+	}
+	list := make([]any, r.Len())
+	for i := range list {
+		list[i] = normalize(r.Index(i).Interface())
+	}
+	return list
 }
 
 func variableError(err error) *gqlerror.Error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/gqlerror"
 	"github.com/vektah/gqlparser/v2/lexer"
 )
 
@@ -12,7 +13,8 @@ func limitError(format string, args ...any) error {
 }
 
 // checkText looks at the document before any tree is made of it: its length, its tokens, how
-// deep they nest. What the lexer cannot read is left to the parser, which tells it better.
+// deep they nest. It also tells what the lexer cannot read, since the parser only tells that there
+// is such a token.
 func (l *Limits) checkText(query string) error {
 	if len(query) > l.DocumentBytes {
 		return limitError("the document has %d bytes; %d are allowed", len(query), l.DocumentBytes)
@@ -21,11 +23,14 @@ func (l *Limits) checkText(query string) error {
 	tokens, depth, directives := 0, 0, 0
 	for {
 		t, err := lex.ReadToken()
-		if err != nil || t.Kind == lexer.EOF {
-			return nil //nolint:nilerr // the parser reports it with its place
+		switch {
+		case err != nil:
+			return clientErrors(gqlerror.List{asGraphQL(err)}, ParseFailed)
+		case t.Kind == lexer.EOF:
+			return nil
 		}
 		tokens++
-		switch t.Kind { //nolint:exhaustive // the others neither nest nor grow
+		switch t.Kind {
 		case lexer.ParenL, lexer.BraceL, lexer.BracketL:
 			depth++
 		case lexer.ParenR, lexer.BraceR, lexer.BracketR:
@@ -36,6 +41,7 @@ func (l *Limits) checkText(query string) error {
 			if len(t.Value) > l.NameBytes {
 				return limitError("a name has %d bytes; %d are allowed", len(t.Value), l.NameBytes)
 			}
+		default:
 		}
 		switch {
 		case tokens > l.Tokens:

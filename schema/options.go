@@ -25,12 +25,12 @@ type Limits struct {
 	DocumentBytes int
 	// VariableBytes is the length of the variables. Defaults to 65,536.
 	VariableBytes int
-	// Tokens is the number of tokens of the document. Defaults to 5,000.
+	// Tokens is the number of tokens of the document, comments included. Defaults to 2,000.
 	Tokens int
 	// Depth is how deep braces, brackets and parentheses may nest, in the document as
 	// written, with its fragments expanded, and in the variables. Defaults to 20.
 	Depth int
-	// Fields is the number of fields with all fragments expanded. Defaults to 4,000.
+	// Fields is the number of fields with all fragments expanded. Defaults to 2,000.
 	Fields int
 	// Repeats is how often one response key may stand in a document: merging fields costs
 	// its square. Defaults to 64.
@@ -55,9 +55,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	set(&l.DocumentBytes, 64<<10)
 	set(&l.VariableBytes, 64<<10)
-	set(&l.Tokens, 5000)
+	set(&l.Tokens, 2000)
 	set(&l.Depth, 20)
-	set(&l.Fields, 4000)
+	set(&l.Fields, 2000)
 	set(&l.Repeats, 64)
 	set(&l.Directives, 100)
 	set(&l.Operations, 10)

@@ -13,7 +13,7 @@ func compileFilter(t *roleTable, l *Limits, v any) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	if root.op == opAnd && len(root.kids) == 0 {
+	if root.always() {
 		return nil, nil //nolint:nilnil // no filter is a filter that matches all
 	}
 	return &Filter{table: t.Table, root: root}, nil
@@ -36,17 +36,38 @@ func (c *filterCompiler) object(v any, path string) (*condition, error) {
 		if err != nil {
 			return nil, err
 		}
-		if k.op == opAnd {
-			out.kids = append(out.kids, k.kids...)
-			continue
-		}
-		out.kids = append(out.kids, k)
+		out.add(k)
 	}
-	if len(out.kids) == 1 {
-		return out.kids[0], nil
-	}
-	return out, nil
+	return out.simple(), nil
 }
+
+// add makes k one of the conditions of an AND or OR, without a level of its own where it is of
+// the same kind.
+func (c *condition) add(k *condition) {
+	if k.op == c.op {
+		c.kids = append(c.kids, k.kids...)
+		return
+	}
+	c.kids = append(c.kids, k)
+}
+
+// simple is the same condition, said with less.
+func (c *condition) simple() *condition {
+	if c.op == opOr {
+		for _, k := range c.kids {
+			if k.always() {
+				return k
+			}
+		}
+	}
+	if len(c.kids) == 1 {
+		return c.kids[0]
+	}
+	return c
+}
+
+// always tells a condition that is true of every image.
+func (c *condition) always() bool { return c.op == opAnd && len(c.kids) == 0 }
 
 func (c *filterCompiler) member(name string, v any, path string) (*condition, error) {
 	switch name {
@@ -85,9 +106,9 @@ func (c *filterCompiler) list(op operator, v any, path string) (*condition, erro
 		if err != nil {
 			return nil, err
 		}
-		out.kids = append(out.kids, k)
+		out.add(k)
 	}
-	return out, nil
+	return out.simple(), nil
 }
 
 // items reads a list; a single value is a list of one (specification, 3.11).
@@ -119,10 +140,7 @@ func (c *filterCompiler) operators(at int, v any, path string) (*condition, erro
 		}
 		out.kids = append(out.kids, k)
 	}
-	if len(out.kids) == 1 {
-		return out.kids[0], nil
-	}
-	return out, nil
+	return out.simple(), nil
 }
 
 var operatorNames = map[string]operator{

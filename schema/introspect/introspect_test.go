@@ -261,7 +261,6 @@ func TestAnInvalidIndexIsNoKey(t *testing.T) {
 	}
 }
 
-// Covers C50, C84.
 func TestTableFactsAreThoseOfPgClass(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, `
@@ -297,8 +296,6 @@ func TestTableFactsAreThoseOfPgClass(t *testing.T) {
 
 // With the root full and a partition not, pgoutput sends old images flagged as whole whose columns
 // outside the key are NULL.
-//
-// Covers C60.
 func TestAPartitionedTableIsOnlyAsFullAsItsPartitions(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, `
