@@ -11,9 +11,10 @@ import (
 
 // Reading text as a domain checks the domain's constraints, which a row may be older than: the
 // SELECT of such a row does not fail, reading its image as the table's row type does (R20). Such
-// an image is judged as a row of base types instead. What needs the table's row type itself
-// (a function of the whole row) cannot be judged so, and the image is hidden; the same goes for
-// domains within composite types.
+// an image is judged as a row of base types instead. Where a policy needs the domains themselves
+// (a function of the whole row, or of an array of a domain) it raises an error, and the image is
+// hidden; domains within composite types leave it undecided. Functions overloaded for a domain
+// and its base are beyond it.
 
 // baseSQL is the statement for such images, or "" where the table has no domain.
 func baseSQL(t *schema.TableDef, policies string) string {

@@ -10,7 +10,9 @@ func determined(sqlstate string) bool {
 	if len(sqlstate) != 5 {
 		return false
 	}
-	if sqlstate == "25006" { // read_only_sql_transaction: a policy function that writes
+	switch sqlstate {
+	case "25006", // read_only_sql_transaction: a policy function that writes
+		"25001": // active_sql_transaction: one that would, and asks for it
 		return true
 	}
 	switch sqlstate[:2] {

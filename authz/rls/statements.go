@@ -41,7 +41,8 @@ func (st *statements) name(key statementKey) string {
 //
 // It happens as the service's login, which needs USAGE on the schemas that policies name but no
 // right on what is in them: rights on tables and functions are checked when a statement runs,
-// under the role (R05, R06). A login without it prepares under the role.
+// under the role (R05, R06). What the login cannot prepare, for lack of USAGE or because of
+// policies that bind it and not the role, is prepared under the role.
 func (s *session) prepare(ctx context.Context, wanted []statementKey) (map[statementKey]*pgconn.PgError, error) {
 	var missing []statementKey
 	for _, key := range wanted {
@@ -76,7 +77,7 @@ func (s *session) prepareOne(ctx context.Context, key statementKey) (*pgconn.PgE
 	name := "rowtide_" + strconv.Itoa(s.statements.made)
 	_, err := s.conn.Prepare(ctx, name, key.sql, nil)
 	problem, lost := asPgError(err)
-	if problem != nil && problem.Code == "42501" && key.role != "" { // insufficient_privilege
+	if problem != nil && key.role != "" {
 		problem, lost = s.prepareAs(ctx, name, key)
 	}
 	if lost != nil || problem != nil {

@@ -340,7 +340,7 @@ func (a *audit) take() []string {
 	defer a.mu.Unlock()
 	out := make([]string, 0, len(a.records))
 	for _, r := range a.records {
-		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %s %d", r.Event, r.Reason, r.SQLState, r.Count)))
+		out = append(out, strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %d", r.Event, r.Reason, r.SQLState, r.Count)), " "))
 	}
 	a.records = nil
 	slices.Sort(out)
@@ -359,3 +359,10 @@ func (w *world) audited(t testing.TB, want ...string) {
 func name(t *schema.Table) string { return quote(t.Def.Schema) + "." + quote(t.Def.Name) }
 
 func quote(s string) string { return pgx.Identifier{s}.Sanitize() }
+
+// snapshot reads a snapshot of all columns that the role may read, and throws it away.
+func (w *world) snapshot(t testing.TB, tab *schema.Table, p *authz.Principal) error {
+	t.Helper()
+	return w.judge.Snapshot(t.Context(), p, tab, tab.Def.Access[p.Role].Columns, nil,
+		func(cdc.Snapshot) error { return nil }, func(cdc.Row) error { return nil })
+}
