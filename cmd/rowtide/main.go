@@ -1,0 +1,104 @@
+// Command rowtide serves the changes of a Postgres database as GraphQL subscriptions.
+//
+// This package turns flags and environment into configuration, one file per command. What the
+// commands do is in the packages that they call.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "rowtide:", err)
+		os.Exit(exitCode(err))
+	}
+}
+
+// The commands, in the order in which a newcomer meets them.
+type commands struct {
+	Demo      demoCmd      `cmd:"" help:"Show it all: a private Postgres, a sample schema with row-level security, moving data."`
+	Setup     setupCmd     `cmd:"" help:"Prepare a database: service login, own objects, publication, replica identity."`
+	Serve     serveCmd     `cmd:"" help:"Run the service."`
+	Migrate   migrateCmd   `cmd:"" help:"Make, remove or show Rowtide's own objects in a database."`
+	Sync      syncCmd      `cmd:"" help:"Bring publication and replica identity in line with the annotations."`
+	Schema    schemaCmd    `cmd:"" help:"Print the GraphQL schema that a role sees."`
+	Subscribe subscribeCmd `cmd:"" help:"Follow a subscription in the terminal, one JSON result a line."`
+	Token     tokenCmd     `cmd:"" help:"Print a token signed with --jwt-secret."`
+	Bench     benchCmd     `cmd:"" help:"Measure against a baseline in the same run."`
+	Version   versionCmd   `cmd:"" help:"Print the version."`
+}
+
+// streams are where commands write: results to Out, all else to Err.
+type streams struct {
+	Out, Err io.Writer
+}
+
+func run(ctx context.Context, args []string, out, errOut io.Writer) error {
+	var c commands
+	exited := false
+	parser, err := kong.New(&c,
+		kong.Name("rowtide"),
+		kong.Description("Postgres changes as GraphQL subscriptions: what a role can SELECT is what it can subscribe to."),
+		kong.DefaultEnvars("ROWTIDE"),
+		kong.Writers(out, errOut),
+		kong.Exit(func(int) { exited = true }),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		return err
+	}
+	k, err := parser.Parse(args)
+	if exited { // --help
+		return nil
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	k.BindTo(ctx, (*context.Context)(nil))
+	k.Bind(streams{Out: out, Err: errOut})
+	return k.Run()
+}
+
+// A usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func exitCode(err error) int {
+	var u usageError
+	if errors.As(err, &u) {
+		return 2
+	}
+	return 1
+}
+
+// logFlags are the flags of commands that log.
+type logFlags struct {
+	LogFormat string `help:"Format of the log on standard error." enum:"text,json" default:"text"`
+	LogLevel  string `help:"Least severity that is logged." enum:"debug,info,warn,error" default:"info"`
+}
+
+func (f logFlags) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if f.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

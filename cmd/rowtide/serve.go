@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/rowtide/rowtide"
+)
+
+type serveCmd struct {
+	DatabaseURL     string        `help:"URL of the service login, as rowtide setup prints it." placeholder:"URL"`
+	AdminURL        string        `help:"URL of a superuser or owner: serve then does setup's steps by itself." placeholder:"URL"`
+	Listen          string        `help:"Address for clients." default:"127.0.0.1:8080"`
+	Schemas         []string      `help:"Served schemas; tables behind the first carry their schema's name." default:"public"`
+	Roles           []string      `help:"Postgres roles that tokens may name."`
+	AnonRole        string        `help:"Role of clients without a token; without it they are refused."`
+	JWTSecret       string        `name:"jwt-secret" help:"Secret that signs tokens, at least 32 bytes."`
+	JWTIssuer       string        `name:"jwt-issuer" help:"Issuer that tokens must name."`
+	JWTAudience     string        `name:"jwt-audience" help:"Audience that tokens must name."`
+	RoleClaim       string        `help:"Claim that names the role." default:"role"`
+	ClaimSetting    []string      `help:"Setting that policies read, and the claim it takes: app.tenant=tenant.id. Repeatable." placeholder:"GUC=CLAIM"`
+	Slot            string        `help:"Replication slot." default:"rowtide"`
+	Publication     string        `help:"Publication." default:"rowtide"`
+	Retain          time.Duration `help:"How long changes are held for clients that resume." default:"5m"`
+	CursorSecret    string        `help:"Secret of cursors; by default the installation's."`
+	AllowOrigin     []string      `help:"Origin whose pages may connect, such as https://app.example.com. Repeatable."`
+	Introspection   string        `help:"Whether introspection queries are answered." enum:"on,off" default:"on"`
+	ExposePositions bool          `help:"Add xid and commitLsn to ChangeTransaction."`
+	MaxSnapshotRows int           `help:"Most rows of one snapshot." default:"100000"`
+	Dev             bool          `help:"One URL of a superuser or owner for everything; loopback only; prints a token per role."`
+	logFlags
+}
+
+func (c serveCmd) config() rowtide.Config {
+	return rowtide.Config{
+		DatabaseURL: c.DatabaseURL, AdminURL: c.AdminURL,
+		Schemas: c.Schemas, Roles: c.Roles, AnonRole: c.AnonRole,
+		JWTSecret: c.JWTSecret, JWTIssuer: c.JWTIssuer, JWTAudience: c.JWTAudience,
+		RoleClaim: c.RoleClaim, ClaimSettings: c.ClaimSetting,
+		Slot: c.Slot, Publication: c.Publication,
+		Retain: c.Retain, CursorSecret: c.CursorSecret,
+		AllowOrigins: c.AllowOrigin, NoIntrospection: c.Introspection == "off",
+		ExposePositions: c.ExposePositions, MaxSnapshotRows: c.MaxSnapshotRows,
+		Dev: c.Dev,
+	}
+}
+
+func (c serveCmd) Run(ctx context.Context, s streams) error {
+	cfg := c.config()
+	cfg.Logger = c.logger(s.Err)
+	server, err := rowtide.New(cfg)
+	if err != nil {
+		return err
+	}
+	return server.ListenAndServe(ctx, c.Listen)
+}

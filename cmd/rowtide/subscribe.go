@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/rowtide/rowtide/internal/client"
+)
+
+type subscribeCmd struct {
+	Query string `arg:"" help:"The subscription."`
+	URL   string `help:"The service." default:"ws://127.0.0.1:8080/graphql"`
+	Token string `help:"Token; without it the client is anonymous." env:"ROWTIDE_TOKEN"`
+}
+
+func (c subscribeCmd) Run(ctx context.Context, s streams) error {
+	conn, err := client.Dial(ctx, c.URL, c.Token)
+	if err != nil {
+		return err
+	}
+	defer conn.CloseNow()
+	if err := conn.Subscribe(ctx, "1", c.Query, nil); err != nil {
+		return err
+	}
+	for {
+		m, err := conn.Next(ctx)
+		switch {
+		case ctx.Err() != nil: // interrupted: that is how it is ended
+			return nil
+		case err != nil:
+			return err
+		}
+		switch m.Type {
+		case "next":
+			if _, err := fmt.Fprintf(s.Out, "%s\n", m.Payload); err != nil {
+				return err
+			}
+		case "error":
+			return refused(m.Payload)
+		case "complete":
+			return nil
+		}
+	}
+}
+
+// refused turns the errors of an operation into one line.
+func refused(payload json.RawMessage) error {
+	var list []struct {
+		Message    string
+		Extensions struct{ Code, Reason string }
+	}
+	if err := json.Unmarshal(payload, &list); err != nil || len(list) == 0 {
+		return errors.New("the service refused the subscription without a reason")
+	}
+	e := list[0]
+	if e.Extensions.Reason != "" {
+		return fmt.Errorf("%s (%s, %s)", e.Message, e.Extensions.Code, e.Extensions.Reason)
+	}
+	return fmt.Errorf("%s (%s)", e.Message, e.Extensions.Code)
+}

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"context"
+
+	"github.com/rowtide/rowtide"
+)
+
+type syncCmd struct {
+	adminFlags
+	Login string `help:"Service login, which gets USAGE on the schemas that it needs." default:"rowtide"`
+	Yes   bool   `help:"Accept that full replica identity makes updates of wide tables write much more WAL."`
+}
+
+func (c syncCmd) Run(ctx context.Context, s streams) error {
+	report, err := rowtide.Sync(ctx, rowtide.SetupConfig{
+		AdminURL: c.AdminURL, Login: c.Login, Schemas: c.Schemas, Publication: c.Publication, Yes: c.Yes, DryRun: c.sql(s),
+	})
+	printReport(s, report)
+	return err
+}

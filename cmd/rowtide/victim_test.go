@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os/exec"
+	"regexp"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rowtide/rowtide"
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/internal/feedtest"
+	"github.com/rowtide/rowtide/testcontainers/pgtest"
+)
+
+const testSecret = "a secret for tests, and for tests alone"
+
+// A victim is a service that is killed and started again, always at the same address.
+type victim struct {
+	bin, addr, slot string
+	args            []string
+
+	cmd  *exec.Cmd
+	done chan struct{} // closed when all that it said has been read
+
+	mu sync.Mutex
+	// published are the commits that the service said the bus held, at any time.
+	published map[cdc.LSN]bool
+	// seen are, for each kill, where the slot stood and how many were published by then.
+	seen []sighting
+}
+
+type sighting struct {
+	confirmed cdc.LSN
+	published map[cdc.LSN]bool
+}
+
+func newVictim(t *testing.T, db *pgtest.DB, fx *feedtest.Fixture) *victim {
+	t.Helper()
+	report, err := rowtide.Setup(t.Context(), rowtide.SetupConfig{
+		AdminURL: db.Admin, Roles: []string{fx.User, fx.Reader}, Login: "login_" + db.Name, Slot: "slot_" + db.Name, Yes: true,
+	})
+	if err != nil {
+		t.Fatalf("set up: %v\n%s", err, report)
+	}
+	t.Cleanup(func() { db.Exec(t, "DROP OWNED BY login_"+db.Name+"; DROP ROLE login_"+db.Name) })
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	v := &victim{bin: build(t), addr: l.Addr().String(), slot: "slot_" + db.Name, published: map[cdc.LSN]bool{}}
+	v.args = []string{
+		"serve", "--database-url", report.DatabaseURL, "--roles", fx.User + "," + fx.Reader, "--jwt-secret", testSecret,
+		"--slot", v.slot, "--listen", v.addr, "--expose-positions", "--log-level", "debug",
+	}
+	// A second slot, read in the end by no code of ours, knows all commits.
+	db.Exec(t, "SELECT pg_create_logical_replication_slot('witness_"+db.Name+"', 'pgoutput')")
+	return v
+}
+
+func (v *victim) start(t *testing.T) {
+	t.Helper()
+	v.cmd = exec.Command(v.bin, v.args...) //nolint:noctx,gosec // it is killed, which is what is tested
+	said, err := v.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	v.done = make(chan struct{})
+	go func() {
+		defer close(v.done)
+		lines := bufio.NewScanner(said)
+		published := regexp.MustCompile(`msg=published commit=([0-9A-F]+/[0-9A-F]+)`)
+		warned := regexp.MustCompile(`level=(WARN|ERROR)`)
+		for lines.Scan() {
+			if m := published.FindSubmatch(lines.Bytes()); m != nil {
+				v.note(string(m[1]))
+			} else if warned.Match(lines.Bytes()) {
+				fmt.Fprintln(t.Output(), lines.Text())
+			}
+		}
+	}()
+}
+
+func (v *victim) note(lsn string) {
+	l, err := cdc.ParseLSN(lsn)
+	if err != nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.published[l] = true
+}
+
+// kill ends the service without a word and waits until all that it said has been read.
+func (v *victim) kill() {
+	if v.cmd == nil {
+		return
+	}
+	_ = v.cmd.Process.Kill()
+	<-v.done
+	_ = v.cmd.Wait()
+	v.cmd = nil
+}
+
+// look notes where the slot stands, once the server has noticed that nobody streams.
+func (v *victim) look(ctx context.Context, t *testing.T, db *pgtest.DB) {
+	t.Helper()
+	const free = `SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)`
+	for !pgtest.One[bool](t, db, free, v.slot) {
+		if ctx.Err() != nil {
+			t.Fatal(ctx.Err())
+		}
+	}
+	text := pgtest.One[string](t, db, `SELECT coalesce((SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1), '0/0')`, v.slot)
+	confirmed, err := cdc.ParseLSN(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := sighting{confirmed: confirmed, published: make(map[cdc.LSN]bool, len(v.published))}
+	for l := range v.published {
+		s.published[l] = true
+	}
+	v.seen = append(v.seen, s)
+}
+
+// check compares each sighting with all commits there were: every one that the slot had moved
+// past had been handed on.
+func (v *victim) check(t *testing.T, db *pgtest.DB, since cdc.LSN) {
+	t.Helper()
+	rows, err := db.Pool(t).Query(t.Context(), `SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
+		'proto_version', '1', 'publication_names', 'rowtide') WHERE get_byte(data, 0) = ascii('B')`, "witness_"+db.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	commits, moved := 0, 0
+	for rows.Next() {
+		var data []byte
+		if err := rows.Scan(&data); err != nil {
+			t.Fatal(err)
+		}
+		commit := cdc.LSN(binary.BigEndian.Uint64(data[1:])) // Begin: the LSN of the commit record
+		if commit < since {
+			continue
+		}
+		commits++
+		for n, s := range v.seen {
+			if commit < s.confirmed {
+				moved++
+				if !s.published[commit] {
+					t.Errorf("kill %d: the slot stood at %s, past the commit at %s, which was not handed on", n, s.confirmed, commit)
+				}
+			}
+		}
+		if !v.published[commit] {
+			t.Errorf("the commit at %s was never handed on", commit)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d commits; %d times the slot had moved past one", commits, moved)
+	if moved == 0 {
+		t.Error("the slot never moved: nothing was tested")
+	}
+}
+
+// pause waits for a random moment.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

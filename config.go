@@ -1,0 +1,179 @@
+package rowtide
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// A Config says what to serve and to whom. Fields left at their zero value take the default
+// that their comment names.
+type Config struct {
+	// DatabaseURL is the service login's: LOGIN REPLICATION NOINHERIT, member of Roles, owner
+	// of nothing. `rowtide setup` makes one. Required.
+	DatabaseURL string
+	// AdminURL, of a superuser or the tables' owner, lets the service do setup's steps by
+	// itself, at the start and when annotations change. Defaults to none.
+	AdminURL string
+	// Schemas are the served schemas; tables outside the first carry their schema in their
+	// names. Defaults to public.
+	Schemas []string
+	// Roles is the allow-list of Postgres roles that a token may name. Required, but with Dev.
+	Roles []string
+	// AnonRole is the role of clients without a token. Defaults to none: they are refused.
+	AnonRole string
+	// JWTSecret verifies tokens (HS256, HS384, HS512), at least 32 bytes. Required, but with
+	// Dev or when every client is anonymous.
+	JWTSecret string
+	// JWTIssuer and JWTAudience must be matched by tokens where set. Default to none.
+	JWTIssuer   string
+	JWTAudience string
+	// RoleClaim is the path of the claim that names the role, with dots. Defaults to role.
+	RoleClaim string
+	// ClaimSettings maps settings that policies read to claims: "app.tenant=tenant.id".
+	// Defaults to none; request.jwt.claims is always set.
+	ClaimSettings []string
+	// Slot is the replication slot. Defaults to rowtide.
+	Slot string
+	// Publication is the publication; tables that only insert are in Publication + "_insert".
+	// Defaults to rowtide.
+	Publication string
+	// Retain is how long changes are held for clients that resume. Defaults to 5 minutes.
+	Retain time.Duration
+	// RetainBytes bounds the memory of what is held. Defaults to 256 MiB.
+	RetainBytes int
+	// CursorSecret encrypts cursors. Defaults to the installation's, in schema rowtide.
+	CursorSecret string
+	// AllowOrigins are the origins (scheme, host, port) whose pages may connect. Clients that
+	// are no browsers send none and are always let in. Defaults to none.
+	AllowOrigins []string
+	// NoIntrospection refuses introspection queries. Defaults to answering them: a role's
+	// schema holds nothing that the role may not read.
+	NoIntrospection bool
+	// ExposePositions adds xid and commitLsn to ChangeTransaction. They tell how much others
+	// write. Defaults to false.
+	ExposePositions bool
+	// MaxSnapshotRows ends a snapshot that is larger. Defaults to 100,000.
+	MaxSnapshotRows int
+	// QueueBytes bounds what waits to be sent on one connection; a client that falls further
+	// behind is closed with 1013 and resumes by cursor. Defaults to 1 MiB.
+	QueueBytes int
+	// Dev takes one URL of a superuser or owner for everything, on loopback only, does setup
+	// by itself and makes a JWTSecret where none is given. Never for data that matters.
+	Dev bool
+	// Logger gets what operators should read. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// minSecret is the shortest JWT secret taken: RFC 7518, 3.2, wants as many bits as the hash has.
+const minSecret = 32
+
+func (c Config) withDefaults() Config {
+	if len(c.Schemas) == 0 {
+		c.Schemas = []string{"public"}
+	}
+	if c.RoleClaim == "" {
+		c.RoleClaim = "role"
+	}
+	if c.Slot == "" {
+		c.Slot = "rowtide"
+	}
+	if c.Publication == "" {
+		c.Publication = "rowtide"
+	}
+	if c.Retain == 0 {
+		c.Retain = 5 * time.Minute
+	}
+	if c.RetainBytes == 0 {
+		c.RetainBytes = 256 << 20
+	}
+	if c.MaxSnapshotRows == 0 {
+		c.MaxSnapshotRows = 100_000
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// check finds what no server has to be asked for.
+func (c Config) check() error {
+	if c.DatabaseURL == "" {
+		return errors.New("no database: set --database-url (or ROWTIDE_DATABASE_URL) to postgres://login@host/database")
+	}
+	if err := checkURL(c.DatabaseURL); err != nil {
+		return fmt.Errorf("read --database-url: %w", err)
+	}
+	if c.Dev {
+		return checkLoopback(c.DatabaseURL)
+	}
+	if len(c.Roles) == 0 && c.AnonRole == "" {
+		return errors.New("no roles: set --roles to the Postgres roles that tokens may name, such as --roles web_user")
+	}
+	if c.JWTSecret == "" && c.AnonRole == "" {
+		return errors.New("no way to know clients: set --jwt-secret to verify their tokens, or --anon-role to serve them without")
+	}
+	if c.JWTSecret != "" && len(c.JWTSecret) < minSecret {
+		return fmt.Errorf("--jwt-secret has %d bytes: give it at least %d, such as the output of: openssl rand -hex 32", len(c.JWTSecret), minSecret)
+	}
+	return nil
+}
+
+// checkURL never repeats the URL in an error: it may hold a password.
+func checkURL(s string) error {
+	u, err := url.Parse(s)
+	if err != nil {
+		return errors.New("it is no URL: write postgres://login:password@host:5432/database")
+	}
+	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return fmt.Errorf("scheme %q is not postgres: write postgres://login:password@host:5432/database", u.Scheme)
+	}
+	return nil
+}
+
+func checkLoopback(s string) error {
+	u, err := url.Parse(s)
+	if err != nil {
+		return err
+	}
+	host := u.Hostname()
+	if h := u.Query().Get("host"); h != "" {
+		host = h
+	}
+	if host == "" || host == "localhost" || strings.HasPrefix(host, "/") {
+		return nil
+	}
+	if a, err := netip.ParseAddr(host); err == nil && a.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("--dev works with a database on this machine only, not on %s: run `rowtide setup` there instead", host)
+}
+
+// loopbackAddr tells whether a listen address takes connections from this machine alone.
+func loopbackAddr(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// roles is the allow-list with the anonymous role in it.
+func (c Config) roles() []string {
+	out := append([]string(nil), c.Roles...)
+	if c.AnonRole == "" {
+		return out
+	}
+	for _, r := range out {
+		if r == c.AnonRole {
+			return out
+		}
+	}
+	return append(out, c.AnonRole)
+}

@@ -1,0 +1,98 @@
+package rowtide
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/cdc/fold"
+	"github.com/rowtide/rowtide/cdc/pgoutput"
+	"github.com/rowtide/rowtide/cdc/replication"
+	"github.com/rowtide/rowtide/fanout/bus"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// A feed carries committed transactions from the bytes of the WAL to the bus: decode, fold,
+// publish, and only then let the slot move. It has no goroutine of its own: the consumer's
+// calls it.
+type feed struct {
+	bus      bus.Bus
+	progress *replication.Progress
+	catalog  *atomic.Pointer[schema.Catalog]
+	verify   func(content []byte, xid uint32) bool // of a logical message in our prefix
+
+	decoder *pgoutput.Decoder
+	folder  *fold.Folder
+	xid     uint32
+	log     *slog.Logger
+}
+
+// messagePrefix is the prefix of Rowtide's own logical messages. Any login can write one, so
+// each is verified.
+const messagePrefix = "rowtide"
+
+func newFeed(b bus.Bus, p *replication.Progress, catalog *atomic.Pointer[schema.Catalog], verify func([]byte, uint32) bool, log *slog.Logger) (*feed, error) {
+	f := &feed{bus: b, progress: p, catalog: catalog, verify: verify, decoder: pgoutput.NewDecoder(), log: log}
+	var err error
+	f.folder, err = fold.New(fold.Config{Key: f.key})
+	return f, err
+}
+
+// Reset forgets the relations, which the server describes anew. An unfinished transaction is
+// forgotten at the next Begin.
+func (f *feed) Reset(cdc.LSN) { f.decoder = pgoutput.NewDecoder() }
+
+// Handle takes one message of the stream. When it returns from a commit, the bus holds the
+// transaction.
+func (f *feed) Handle(ctx context.Context, data []byte) error {
+	m, err := f.decoder.Decode(data)
+	if err != nil {
+		return fmt.Errorf("decode change stream: %w", err)
+	}
+	switch m := m.(type) {
+	case *pgoutput.Begin:
+		f.xid = m.XID
+		f.folder.Begin()
+	case *pgoutput.Change:
+		f.folder.Add(m.Event)
+	case *pgoutput.Truncate:
+		f.folder.Truncate(m.Relations...)
+	case *pgoutput.Logical:
+		if m.Transactional && m.Prefix == messagePrefix && f.verify(m.Content, f.xid) {
+			f.folder.Message(cdc.Message{Prefix: m.Prefix, Content: m.Content})
+		}
+	case *pgoutput.Commit:
+		return f.commit(ctx, m)
+	}
+	return nil
+}
+
+func (f *feed) commit(ctx context.Context, c *pgoutput.Commit) error {
+	tx := cdc.Transaction{XID: f.xid, Commit: c.Commit, End: c.End, Time: c.Time}
+	err := f.folder.Finish(tx, func(b *cdc.Batch) error { return f.bus.Publish(ctx, b) })
+	if err != nil {
+		return fmt.Errorf("publish transaction at %s: %w", c.Commit, err)
+	}
+	f.progress.Held(c.End)
+	f.log.Debug("published", "commit", c.Commit, "xid", f.xid)
+	return nil
+}
+
+// key tells the fold the key columns of a relation, or nil for one that is not served.
+func (f *feed) key(rel *cdc.Relation) []int {
+	t := f.catalog.Load().Table(rel.OID)
+	if t == nil {
+		return nil
+	}
+	key := make([]int, 0, len(t.Key))
+	for _, i := range t.Key {
+		c := rel.Column(t.Columns[i].Def.Name)
+		if c < 0 {
+			return nil
+		}
+		key = append(key, c)
+	}
+	return key
+}

@@ -1,0 +1,156 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rowtide/rowtide"
+	"github.com/rowtide/rowtide/testcontainers"
+)
+
+// Config says how to run the demo.
+type Config struct {
+	// Listen is the address to serve at; where it is taken and Fallback is set, any free port
+	// of this machine is used.
+	Listen   string
+	Fallback bool
+	// Every is the time between two writes. Defaults to half a second.
+	Every time.Duration
+	// Out gets what people should read. Logger gets the service's log.
+	Out    io.Writer
+	Logger *slog.Logger
+}
+
+// tokenLife is longer than anybody looks at a demo.
+const tokenLife = 12 * time.Hour
+
+// Run shows Rowtide at work until ctx ends, and then removes all that it made.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Every == 0 {
+		cfg.Every = 500 * time.Millisecond
+	}
+	listener, err := listen(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	step := stepper(cfg.Out, 4)
+
+	step("Starting a private PostgreSQL …")
+	cluster, err := testcontainers.Start(ctx, testcontainers.Config{})
+	if err != nil {
+		return err
+	}
+	defer stop(cluster)
+	url := cluster.URL(testcontainers.Superuser, "postgres")
+
+	step("Loading the sample: teams, members and tasks, with row-level security …")
+	if err := Load(ctx, url); err != nil {
+		return err
+	}
+
+	step("Setting up: service login, publication, replica identity …")
+	secret := newSecret()
+	server, err := rowtide.New(rowtide.Config{DatabaseURL: url, Dev: true, Roles: []string{Role}, JWTSecret: secret, Logger: cfg.Logger})
+	if err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Serve(gctx, listener) })
+	g.Go(func() error { return Move(gctx, url, cfg.Every) })
+	g.Go(func() error {
+		if err := server.WaitReady(gctx); err != nil {
+			return nil // the others say why
+		}
+		step("Serving, with a write every " + cfg.Every.String() + ".")
+		return welcome(cfg.Out, listener.Addr().String(), url, secret)
+	})
+	err = g.Wait()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		_, _ = fmt.Fprintln(cfg.Out, "\nStopped; the private PostgreSQL is removed.")
+		return nil
+	}
+	return err
+}
+
+func listen(ctx context.Context, cfg Config) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
+	if err != nil && cfg.Fallback {
+		l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w: choose another with --listen", cfg.Listen, err)
+	}
+	return l, nil
+}
+
+func stop(c *testcontainers.Cluster) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = c.Stop(ctx) // what it cannot remove, its watchdog does
+}
+
+// stepper numbers the steps that it prints.
+func stepper(w io.Writer, of int) func(string) {
+	n := 0
+	return func(text string) {
+		n++
+		_, _ = fmt.Fprintf(w, "[%d/%d] %s\n", n, of, text)
+	}
+}
+
+func newSecret() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails, by its contract
+	return hex.EncodeToString(b)
+}
+
+func welcome(w io.Writer, addr, url, secret string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n  GraphQL    ws://%s/graphql   (subprotocol graphql-transport-ws)\n  Postgres   %s\n\n", addr, url)
+	var first string
+	for _, u := range Users() {
+		claims := json.RawMessage(`{"sub":"` + u + `"}`)
+		token, err := rowtide.Token(rowtide.Config{JWTSecret: secret}, Role, claims, tokenLife)
+		if err != nil {
+			return err
+		}
+		if first == "" {
+			first = token
+		}
+		fmt.Fprintf(&b, "  Token of %s:\n%s\n\n", u, token)
+	}
+	fmt.Fprintf(&b, "Follow ana's tasks from another terminal:\n\n  %s subscribe --url ws://%s/graphql --token %s \\\n"+
+		"    'subscription { tasks(snapshot: true) { kind row { id teamId owner title state } old { title } } }'\n\n"+
+		"and write something with psql:\n\n  psql %s -c \"UPDATE tasks SET title = title || '!'\"\n\nCtrl-C stops and removes it all.\n",
+		program(), addr, first, url)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// program is how the reader can call this program again.
+func program() string {
+	if strings.Contains(os.Args[0], "/") {
+		if wd, err := os.Getwd(); err == nil {
+			if abs, err := filepath.Abs(os.Args[0]); err == nil {
+				if rel, err := filepath.Rel(wd, abs); err == nil && !strings.HasPrefix(rel, "..") {
+					return "./" + rel
+				}
+			}
+		}
+	}
+	return os.Args[0]
+}

@@ -1,0 +1,170 @@
+package rowtide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/authz/rls"
+	"github.com/rowtide/rowtide/cdc/replication"
+	"github.com/rowtide/rowtide/fanout"
+	"github.com/rowtide/rowtide/fanout/bus"
+	"github.com/rowtide/rowtide/fanout/bus/membus"
+	"github.com/rowtide/rowtide/fanout/graphqlws"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// A pipeline is everything between one database and the clients, from a successful start to the
+// end: consumer → feed → bus → dispatcher → sockets.
+type pipeline struct {
+	cfg    Config
+	log    *slog.Logger
+	source *source
+	// catalog is the newest one read: what the feed takes keys from.
+	catalog    atomic.Pointer[schema.Catalog]
+	bus        bus.Bus
+	judge      *rls.Postgres
+	dispatcher *fanout.Dispatcher
+	sockets    *graphqlws.Handler
+	consumer   *replication.Consumer
+
+	// reading is held while the catalog is read, so that a newer one is never overtaken.
+	reading sync.Mutex
+}
+
+// open makes everything that can fail for reasons a person has to mend, and no slot: that comes
+// last, in run, so that a start that fails leaves none behind.
+func (s *Server) open(ctx context.Context) (_ *pipeline, err error) {
+	p := &pipeline{log: s.log}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.cfg, err = prepare(ctx, s.cfg); err != nil {
+		return nil, err
+	}
+	if p.source, err = openSource(ctx, p.cfg); err != nil {
+		return nil, err
+	}
+	catalog, err := p.source.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.catalog.Store(catalog)
+	if err := p.wire(catalog); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// wire joins the parts. None of them has begun to work when it returns.
+func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
+	verifier, err := p.cfg.verifier()
+	if err != nil {
+		return err
+	}
+	cursors, err := p.source.cursors(p.cfg.CursorSecret)
+	if err != nil {
+		return err
+	}
+	if p.bus, err = membus.New(membus.Config{MaxAge: p.cfg.Retain, MaxBytes: p.cfg.RetainBytes}); err != nil {
+		return err
+	}
+	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Audit: authz.NewAuditLog(p.log)}); err != nil {
+		return err
+	}
+	p.dispatcher, err = fanout.New(fanout.Config{
+		Bus: p.bus, Judge: p.judge, Snapshots: p.judge, Catalog: catalog, Cursors: cursors,
+		Refresh: p.refresh, OnMessage: p.announced,
+		Limits: fanout.Limits{SnapshotRows: p.cfg.MaxSnapshotRows, QueueBytes: p.cfg.QueueBytes}, Logger: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	if p.sockets, err = graphqlws.New(graphqlws.Config{
+		Dispatcher: p.dispatcher, Auth: verifier, Origins: p.cfg.AllowOrigins, Logger: p.log,
+	}); err != nil {
+		return err
+	}
+	progress := replication.NewProgress()
+	feed, err := newFeed(p.bus, progress, &p.catalog, p.source.verify, p.log)
+	if err != nil {
+		return err
+	}
+	p.consumer, err = replication.New(replication.Config{
+		URL: p.cfg.DatabaseURL, Slot: p.cfg.Slot, Publication: p.cfg.Publication,
+		Handler: feed, Progress: progress, Logger: p.log,
+	})
+	return err
+}
+
+// drainTime is how long clients get to take what is queued for them. With what else stopping
+// takes it stays below the five seconds in which a service should be gone.
+const drainTime = 3 * time.Second
+
+// run works until ctx ends, drains, and returns when everything has stopped.
+func (p *pipeline) run(ctx context.Context) error {
+	// The parts outlive ctx by the drain: clients get what was committed, and Postgres the
+	// acknowledgement of it.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, work := errgroup.WithContext(work)
+	g.Go(func() error { return p.consumer.Run(work) })
+	g.Go(func() error { return p.dispatcher.Run(work) })
+	g.Go(func() error { return p.watch(work) })
+	g.Go(func() error {
+		defer stop()
+		select {
+		case <-work.Done(): // a part has failed
+			return nil
+		case <-ctx.Done():
+		}
+		drain, cancel := context.WithTimeout(work, drainTime)
+		defer cancel()
+		if err := p.sockets.Drain(drain); err != nil {
+			p.log.Warn("clients did not take all that was queued for them: they resume by cursor", "error", err)
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// close frees what open made. It is idempotent.
+func (p *pipeline) close() {
+	if p.sockets != nil {
+		p.sockets.Close()
+	}
+	if p.judge != nil {
+		p.judge.Close()
+	}
+	if p.bus != nil {
+		_ = p.bus.Close()
+	}
+	if p.source != nil {
+		p.source.close()
+	}
+}
+
+// unready are the reasons why changes do not flow.
+func (p *pipeline) unready() []string {
+	var reasons []string
+	if s := p.consumer.State(); !s.Connected {
+		reason := "the replication stream is not connected"
+		if s.Err != nil {
+			reason = fmt.Sprintf("%s: %s", reason, s.Err)
+		}
+		reasons = append(reasons, reason)
+	}
+	return reasons
+}

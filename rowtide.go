@@ -1,0 +1,124 @@
+// Package rowtide serves the changes of a Postgres database as GraphQL subscriptions.
+//
+// The contract: what a role can SELECT is what it can subscribe to. For each committed
+// transaction, in commit order, a subscription receives exactly the difference between what its
+// SELECT (same role, same claims, same where) would have returned just before and just after
+// that transaction. Nothing is lost in silence: a change is delivered, or the subscription is
+// told to resync and why.
+//
+// This package wires the parts for programs that embed the service; command rowtide is one of
+// them. A Server runs until its context ends:
+//
+//	s, err := rowtide.New(rowtide.Config{DatabaseURL: url, Roles: []string{"web_user"}, JWTSecret: secret})
+//	...
+//	http.Handle("/", s.Handler())
+//	err = s.Run(ctx)
+package rowtide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Version is the version of this build.
+const Version = "0.1.0-dev"
+
+// A Server is the service: a pipeline from the WAL to subscribers, and an HTTP handler.
+type Server struct {
+	cfg   Config
+	log   *slog.Logger
+	mux   *http.ServeMux
+	ready chan struct{} // closed when the pipeline first serves
+
+	readyOnce sync.Once
+	pipeline  atomic.Pointer[pipeline] // nil until there is one
+}
+
+// New checks a configuration and makes a Server of it. It does not connect.
+func New(cfg Config) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger, ready: make(chan struct{})}
+	s.mux = s.routes()
+	return s, nil
+}
+
+// Run connects, serves the handler's clients and returns when ctx has ended and everything that
+// it started has stopped, or with what made going on impossible. When ctx ends it drains first:
+// queued frames are sent, sockets closed with 1012, and what was handed on is acknowledged.
+func (s *Server) Run(ctx context.Context) error {
+	p, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	s.pipeline.Store(p)
+	defer s.pipeline.Store(nil)
+	s.readyOnce.Do(func() { close(s.ready) })
+	return p.run(ctx)
+}
+
+// WaitReady waits until the service first serves clients.
+func (s *Server) WaitReady(ctx context.Context) error {
+	select {
+	case <-s.ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Handler serves /graphql, /healthz and /readyz. It may be mounted below a prefix with
+// http.StripPrefix.
+func (s *Server) Handler() http.Handler { return s.mux }
+
+// ListenAndServe runs the service and serves its handler at an address.
+func (s *Server) ListenAndServe(ctx context.Context, addr string) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w: choose another with --listen", addr, err)
+	}
+	return s.Serve(ctx, l)
+}
+
+// Limits on HTTP before a socket is upgraded: they bound what a stranger can hold.
+const (
+	readHeaderTimeout = 10 * time.Second
+	maxHeaderBytes    = 64 << 10
+	idleTimeout       = 2 * time.Minute
+)
+
+// Serve is ListenAndServe on a listener, which it closes.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if !loopbackAddr(l.Addr().String()) {
+		s.log.Warn("clients reach this address without TLS: put a proxy that has it in front", "listen", l.Addr().String())
+	}
+	h := &http.Server{
+		Handler: s.mux, ReadHeaderTimeout: readHeaderTimeout, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		// Run drains the sockets, which http.Server does not know; then the rest may go.
+		err := s.Run(gctx)
+		return errors.Join(err, h.Close())
+	})
+	g.Go(func() error {
+		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve http: %w", err)
+		}
+		return nil
+	})
+	return g.Wait()
+}

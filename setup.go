@@ -1,0 +1,207 @@
+package rowtide
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rowtide/rowtide/migrations"
+	"github.com/rowtide/rowtide/schema"
+	"github.com/rowtide/rowtide/schema/introspect"
+)
+
+// A SetupConfig says what to prepare in a database, as somebody who may.
+type SetupConfig struct {
+	// AdminURL is of a superuser, or of a role that owns the tables and may create roles.
+	// Required.
+	AdminURL string
+	// Roles is the allow-list. Required, but for Sync.
+	Roles []string
+	// Login is the service login. Defaults to rowtide; Password to a generated one where the
+	// login is new.
+	Login, Password string
+	// Schemas, Publication and Slot are as in Config.
+	Schemas     []string
+	Publication string
+	Slot        string
+	// Yes accepts that full replica identity makes updates of wide tables write much more WAL.
+	Yes bool
+	// DryRun gets the SQL, and nothing is changed. Defaults to doing it.
+	DryRun io.Writer
+}
+
+// A SetupReport says what was done, and what is wrong with annotations.
+type SetupReport struct {
+	migrations.Report
+	Problems []schema.Problem
+}
+
+// Setup makes in the database everything that the service needs and that takes rights. It may
+// be repeated. The report tells of all steps also where an error ends it early.
+func Setup(ctx context.Context, cfg SetupConfig) (SetupReport, error) {
+	tables, problems, err := annotated(ctx, cfg)
+	if err != nil {
+		return SetupReport{}, err
+	}
+	report, err := migrations.Setup(ctx, migrations.SetupConfig{
+		AdminURL: cfg.AdminURL, Login: cfg.Login, Password: cfg.Password, Roles: cfg.Roles, Schemas: cfg.Schemas,
+		Tables: tables, Publication: cfg.Publication, Slot: cfg.Slot, Yes: cfg.Yes, DryRun: cfg.DryRun,
+	})
+	return SetupReport{report, problems}, err
+}
+
+// Sync brings publication and replica identity in line with the annotations.
+func Sync(ctx context.Context, cfg SetupConfig) (SetupReport, error) {
+	tables, problems, err := annotated(ctx, cfg)
+	if err != nil {
+		return SetupReport{}, err
+	}
+	report, err := migrations.Sync(ctx, migrations.SyncConfig{
+		AdminURL: cfg.AdminURL, Login: cfg.Login, Schemas: cfg.Schemas, Tables: tables,
+		Publication: cfg.Publication, Yes: cfg.Yes, DryRun: cfg.DryRun,
+	})
+	return SetupReport{report, problems}, err
+}
+
+// annotated are the tables to publish: those that are served, or will be once published.
+func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []schema.Problem, error) {
+	pool, err := pgxpool.New(ctx, cfg.AdminURL)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read --admin-url: %w", err)
+	}
+	defer pool.Close()
+	schemas := Config{Schemas: cfg.Schemas}.withDefaults().Schemas
+	catalog, problems, err := readCatalog(ctx, pool, introspect.Config{Schemas: schemas, Roles: cfg.Roles}, schema.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	var tables []migrations.Table
+	for _, t := range catalog.Wanted() {
+		tables = append(tables, migrations.Table{Schema: t.Schema, Name: t.Name, Full: t.NeedsFullIdentity()})
+	}
+	return tables, problems, nil
+}
+
+// prepare does what the configuration asks to be done in the database before the service
+// starts, refuses a login that policies would not bind, and gives the configuration to go on
+// with.
+func prepare(ctx context.Context, cfg Config) (Config, error) {
+	if cfg.Dev {
+		var err error
+		if cfg, err = prepareDev(ctx, cfg); err != nil {
+			return cfg, err
+		}
+	}
+	if cfg.AdminURL != "" {
+		if err := prepareAdmin(ctx, &cfg); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, migrations.CheckLogin(ctx, migrations.LoginConfig{URL: cfg.DatabaseURL, Roles: cfg.roles()})
+}
+
+// prepareDev makes of one privileged URL what setup would: the service itself always works
+// through a login of its own, so that policies bind it as they will elsewhere.
+func prepareDev(ctx context.Context, cfg Config) (Config, error) {
+	cfg.AdminURL, cfg.DatabaseURL = cfg.DatabaseURL, ""
+	if len(cfg.Roles) == 0 {
+		var err error
+		if cfg.Roles, err = readerRoles(ctx, cfg); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+// NewSecret makes a secret for JWTSecret.
+func NewSecret() string {
+	b := make([]byte, minSecret)
+	_, _ = rand.Read(b) // never fails, by its contract
+	return hex.EncodeToString(b)
+}
+
+// prepareAdmin does setup's steps, with the login that DatabaseURL names or else one of its own.
+func prepareAdmin(ctx context.Context, cfg *Config) error {
+	sc := SetupConfig{
+		AdminURL: cfg.AdminURL, Roles: cfg.roles(), Schemas: cfg.Schemas,
+		Publication: cfg.Publication, Slot: cfg.Slot, Yes: cfg.Dev,
+	}
+	if cfg.DatabaseURL == "" {
+		sc.Password = NewSecret()
+	} else if u, err := url.Parse(cfg.DatabaseURL); err == nil && u.User != nil {
+		sc.Login = u.User.Username()
+		sc.Password, _ = u.User.Password()
+	}
+	report, err := Setup(ctx, sc)
+	for _, step := range report.Steps {
+		if step.State == migrations.Done {
+			cfg.Logger.Info("setup: " + step.What)
+		}
+	}
+	var refused *migrations.RefusedError
+	if errors.As(err, &refused) {
+		for _, step := range refused.Steps {
+			cfg.Logger.Warn("setup refused: "+step.What, "why", step.Why)
+		}
+	} else if err != nil {
+		return err
+	}
+	if cfg.DatabaseURL == "" {
+		cfg.DatabaseURL = report.DatabaseURL
+	}
+	return nil
+}
+
+// syncAnnotations does sync while the service runs with an AdminURL.
+func syncAnnotations(ctx context.Context, cfg Config) error {
+	u, err := url.Parse(cfg.DatabaseURL)
+	if err != nil || u.User == nil {
+		return errors.New("--database-url names no login")
+	}
+	report, err := Sync(ctx, SetupConfig{
+		AdminURL: cfg.AdminURL, Login: u.User.Username(), Roles: cfg.roles(), Schemas: cfg.Schemas,
+		Publication: cfg.Publication, Yes: cfg.Dev,
+	})
+	for _, step := range report.Steps {
+		if step.State == migrations.Done {
+			cfg.Logger.Info("sync: " + step.What)
+		}
+	}
+	return err
+}
+
+// readerRoles are the roles that --dev takes where none are named: ordinary ones that may read
+// an annotated table.
+func readerRoles(ctx context.Context, cfg Config) ([]string, error) {
+	pool, err := pgxpool.New(ctx, cfg.AdminURL)
+	if err != nil {
+		return nil, fmt.Errorf("read --database-url: %w", err)
+	}
+	defer pool.Close()
+	rows, err := pool.Query(ctx, `
+SELECT r.rolname FROM pg_catalog.pg_roles r
+WHERE NOT (r.rolsuper OR r.rolbypassrls OR r.rolreplication) AND r.rolname !~ '^pg_' AND NOT r.rolcanlogin AND EXISTS (
+  SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = ANY($1) AND c.relkind IN ('r', 'p')
+    AND pg_catalog.obj_description(c.oid, 'pg_class') LIKE '%@subscribe%'
+    AND pg_catalog.has_any_column_privilege(r.oid, c.oid, 'SELECT'))
+ORDER BY 1`, cfg.Schemas)
+	if err != nil {
+		return nil, fmt.Errorf("find roles: %w", err)
+	}
+	roles, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("find roles: %w", err)
+	}
+	if len(roles) == 0 {
+		return nil, errors.New("no role may read an annotated table: GRANT SELECT on one to a role, or name --roles")
+	}
+	return roles, nil
+}

@@ -1,0 +1,172 @@
+package rowtide
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/fanout"
+	"github.com/rowtide/rowtide/migrations"
+	"github.com/rowtide/rowtide/schema"
+	"github.com/rowtide/rowtide/schema/annotation"
+	"github.com/rowtide/rowtide/schema/introspect"
+)
+
+// A source reads what the service has to know of a database, as the service login.
+type source struct {
+	pool         *pgxpool.Pool
+	cfg          introspect.Config
+	options      schema.Options
+	log          *slog.Logger
+	installation migrations.Installation
+	system       uint64
+	timeline     uint32
+
+	fingerprint string // of the catalog that was read last
+}
+
+// openSource connects, and finds what has to be mended before the service can start.
+func openSource(ctx context.Context, cfg Config) (*source, error) {
+	pool, err := pgxpool.New(ctx, cfg.DatabaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("read --database-url: %w", err)
+	}
+	s := &source{
+		pool: pool, log: cfg.Logger,
+		cfg: introspect.Config{Schemas: cfg.Schemas, Roles: cfg.roles()},
+		options: schema.Options{
+			ExposePositions: cfg.ExposePositions, Introspection: !cfg.NoIntrospection,
+			Server: schema.ServerInfo{Version: Version},
+		},
+	}
+	if err := s.open(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *source) open(ctx context.Context) (err error) {
+	if s.installation, err = migrations.ReadInstallation(ctx, s.pool); err != nil {
+		return err
+	}
+	if !s.installation.EventTriggers {
+		s.log.Warn("the database has no event triggers of Rowtide: changes of the catalog are seen by polling, within its interval", "interval", pollEvery)
+	}
+	// pg_control_checkpoint's timeline is that of the last checkpoint; the name of the present
+	// WAL file begins with the present one.
+	err = s.pool.QueryRow(ctx, `
+SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
+       ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint`).
+		Scan(&s.system, &s.timeline)
+	if err != nil {
+		return fmt.Errorf("identify the database: %w", err)
+	}
+	return nil
+}
+
+// load reads the catalog. Mistakes in annotations are logged: each disables its table alone.
+func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
+	// The fingerprint first: what changes in between is read, and then read once more.
+	fingerprint, err := introspect.Fingerprint(ctx, s.pool, s.cfg)
+	if err != nil {
+		return nil, fmt.Errorf("read catalog: %w", err)
+	}
+	catalog, problems, err := readCatalog(ctx, s.pool, s.cfg, s.options)
+	if err != nil {
+		return nil, err
+	}
+	s.fingerprint = fingerprint
+	for _, p := range problems {
+		s.log.Warn("annotation: "+p.Message, "object", p.Object, "line", p.Line, "column", p.Column, "hint", p.Hint)
+	}
+	if len(catalog.Tables()) == 0 {
+		s.log.Warn("no table is served: annotate one with COMMENT ON TABLE … IS '@subscribe'")
+	}
+	return catalog, nil
+}
+
+// changed tells whether the catalog is another than the one that was read last.
+func (s *source) changed(ctx context.Context) (bool, error) {
+	fingerprint, err := introspect.Fingerprint(ctx, s.pool, s.cfg)
+	return err == nil && fingerprint != s.fingerprint, err
+}
+
+// awaitEvery and awaitMost pace and bound the wait for a transaction to become visible. It is
+// in the stream already, so all that it can wait for is a synchronous standby.
+const (
+	awaitEvery = 5 * time.Millisecond
+	awaitMost  = 10 * time.Second
+)
+
+// await waits until a transaction of the stream is visible to other sessions.
+func (s *source) await(ctx context.Context, xid uint32) error {
+	ctx, cancel := context.WithTimeout(ctx, awaitMost)
+	defer cancel()
+	tick := time.NewTicker(awaitEvery)
+	defer tick.Stop()
+	for {
+		var text string
+		if err := s.pool.QueryRow(ctx, `SELECT pg_catalog.pg_current_snapshot()::text`).Scan(&text); err != nil {
+			return fmt.Errorf("wait for transaction %d: %w", xid, err)
+		}
+		snapshot, err := cdc.ParseSnapshot(text)
+		if err != nil || snapshot.Sees(xid) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for transaction %d: %w", xid, context.Cause(ctx))
+		}
+	}
+}
+
+// cursors makes the codec of this database's cursors, under the configured secret or else the
+// installation's.
+func (s *source) cursors(secret string) (*fanout.CursorCodec, error) {
+	key := []byte(secret)
+	if secret == "" {
+		key = s.installation.CursorSecret
+	}
+	return fanout.NewCursorCodec(fanout.CursorConfig{Secret: key, System: s.system, Timeline: s.timeline})
+}
+
+// verify tells whether a logical message is of this installation's event triggers.
+func (s *source) verify(content []byte, xid uint32) bool {
+	return migrations.Verify(content, s.installation.MessageKey, xid)
+}
+
+func (s *source) close() { s.pool.Close() }
+
+func readCatalog(ctx context.Context, db introspect.DB, cfg introspect.Config, o schema.Options) (*schema.Catalog, []schema.Problem, error) {
+	database, err := introspect.Load(ctx, db, cfg)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read catalog: %w", err)
+	}
+	problems := annotation.Apply(&database)
+	catalog, more := schema.New(database, o)
+	return catalog, append(problems, more...), nil
+}
+
+// SDL gives the GraphQL schema that a role sees, and what is wrong with annotations.
+func SDL(ctx context.Context, url string, schemas []string, role string) (string, []schema.Problem, error) {
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return "", nil, fmt.Errorf("read --database-url: %w", err)
+	}
+	defer pool.Close()
+	catalog, problems, err := readCatalog(ctx, pool, introspect.Config{Schemas: schemas, Roles: []string{role}}, schema.Options{})
+	if err != nil {
+		return "", nil, err
+	}
+	r := catalog.Role(role)
+	if r == nil {
+		return "", problems, fmt.Errorf("role %q does not exist: name one that \\du lists", role)
+	}
+	return r.SDL(), problems, nil
+}

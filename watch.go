@@ -1,0 +1,86 @@
+package rowtide
+
+import (
+	"context"
+	"time"
+
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// pollEvery is how often the catalog is looked at for what no event trigger tells: roles and
+// memberships, and everything where event triggers could not be made.
+const pollEvery = time.Second
+
+// watch polls the catalog's fingerprint and puts a new catalog in force when it changes.
+func (p *pipeline) watch(ctx context.Context) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := p.poll(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("catalog cannot be read: changes of it are not seen meanwhile", "error", err)
+		}
+	}
+}
+
+// poll reads the catalog anew where it changed.
+func (p *pipeline) poll(ctx context.Context) error {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	changed, err := p.source.changed(ctx)
+	if err != nil || !changed {
+		return err
+	}
+	catalog, err := p.reload(ctx)
+	if err != nil {
+		return err
+	}
+	p.dispatcher.SetCatalog(catalog)
+	return nil
+}
+
+// reload reads the catalog. The caller holds reading.
+func (p *pipeline) reload(ctx context.Context) (*schema.Catalog, error) {
+	if p.cfg.AdminURL != "" {
+		if err := syncAnnotations(ctx, p.cfg); err != nil {
+			p.log.Warn("annotations cannot be put in force", "error", err)
+		}
+	}
+	catalog, err := p.source.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.catalog.Store(catalog)
+	return catalog, nil
+}
+
+// refresh reads the catalog because the stream describes a relation otherwise.
+func (p *pipeline) refresh(ctx context.Context) (*schema.Catalog, error) {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	return p.reload(ctx)
+}
+
+// announced puts the catalog in force that a transaction with DDL made, before the changes of
+// that transaction and of later ones are judged. It is called by the dispatcher, in the order
+// of the stream.
+func (p *pipeline) announced(ctx context.Context, tx cdc.Transaction, _ cdc.Message) {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	err := p.source.await(ctx, tx.XID)
+	if err == nil {
+		var catalog *schema.Catalog
+		if catalog, err = p.reload(ctx); err == nil {
+			p.dispatcher.SetCatalog(catalog)
+			return
+		}
+	}
+	if ctx.Err() == nil {
+		p.log.Warn("catalog cannot be read after DDL: the poll will", "error", err)
+	}
+}
