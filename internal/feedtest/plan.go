@@ -25,12 +25,12 @@ func (p *plan) transaction(truncate bool) {
 // size draws how many statements a transaction has: most have few, some have a thousand.
 func (p *plan) size() int {
 	switch n := p.IntN(100); {
-	case n < 40:
+	case n < 35:
 		return 1 + p.IntN(3)
-	case n < 75:
-		return 4 + p.IntN(40)
-	case n < 95:
-		return 40 + p.IntN(160)
+	case n < 65:
+		return 4 + p.IntN(60)
+	case n < 93:
+		return 40 + p.IntN(200)
 	default:
 		return 200 + p.IntN(800)
 	}

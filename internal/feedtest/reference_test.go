@@ -27,7 +27,7 @@ func newBench(t *testing.T) *bench {
 	b.target = pgtest.New(t, b.fx.DDL())
 	b.ref = &Reference{
 		Source: b.source.Admin, Target: b.target.Admin,
-		Tables: b.fx.Tables(), Subscriptions: b.fx.Subscriptions(), CheckEvery: 10,
+		Tables: b.fx.Tables(), Subscriptions: b.fx.Subscriptions(), CheckEvery: 25,
 	}
 	if err := b.ref.Prepare(t.Context()); err != nil {
 		t.Fatal(err)

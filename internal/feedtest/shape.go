@@ -6,38 +6,46 @@ import "strings"
 //
 // The guarantee: A frame of a kind has what that kind has and nothing else. INSERT, ENTER and
 // SNAPSHOT have row and no old; DELETE and LEAVE have old and no row; UPDATE has both, and says
-// in changed which fields differ, at least one. All these have key and rowId, and TRUNCATE,
-// RESET, LIVE and PROGRESS have none of the four. row, old and key of one frame agree on the
-// key. One rowId stands for one key, always. Changes have a cursor and a transaction; SNAPSHOT
-// and RESET have neither, LIVE and PROGRESS have a cursor alone. Only RESET has a reason, and it
-// always has.
+// in changed which fields differ, at least one. No other kind says so, since that would tell of
+// an image that is not shown. All these have key and rowId; TRUNCATE, RESET, LIVE and PROGRESS
+// have none of the four. row, old and key of one frame agree on the key. One rowId stands for one
+// key, always. Changes have a cursor and a transaction; SNAPSHOT and RESET have neither, LIVE and
+// PROGRESS have a cursor alone. Only RESET has a reason, and it always has.
 type ShapeValidator struct {
 	failures
-	table *Table
-	rows  map[string]string // key by rowId
-	ids   map[string]string // rowId by key
+	table  *Table
+	shapes map[string]shape
+	rows   map[string]string // key by rowId
+	ids    map[string]string // rowId by key
 }
+
+// A shape is what a frame has.
+type shape struct{ row, old, cursor, transaction, reason bool }
 
 // NewShapeValidator makes one for a subscription of the table.
 func NewShapeValidator(t *Table) *ShapeValidator {
-	return &ShapeValidator{table: t, rows: make(map[string]string), ids: make(map[string]string)}
+	return &ShapeValidator{
+		table: t,
+		rows:  make(map[string]string),
+		ids:   make(map[string]string),
+		shapes: map[string]shape{
+			Insert:   {row: true, cursor: true, transaction: true},
+			Update:   {row: true, old: true, cursor: true, transaction: true},
+			Delete:   {old: true, cursor: true, transaction: true},
+			Enter:    {row: true, cursor: true, transaction: true},
+			Leave:    {old: true, cursor: true, transaction: true},
+			Truncate: {cursor: true, transaction: true},
+			Snapshot: {row: true},
+			Reset:    {reason: true},
+			Live:     {cursor: true},
+			Progress: {cursor: true},
+		},
+	}
 }
 
 // Note takes the next frame.
 func (v *ShapeValidator) Note(f *Frame) {
-	type shape struct{ row, old, cursor, transaction, reason bool }
-	want, known := map[string]shape{
-		Insert:   {row: true, cursor: true, transaction: true},
-		Update:   {row: true, old: true, cursor: true, transaction: true},
-		Delete:   {old: true, cursor: true, transaction: true},
-		Enter:    {row: true, cursor: true, transaction: true},
-		Leave:    {old: true, cursor: true, transaction: true},
-		Truncate: {cursor: true, transaction: true},
-		Snapshot: {row: true},
-		Reset:    {reason: true},
-		Live:     {cursor: true},
-		Progress: {cursor: true},
-	}[f.Kind]
+	want, known := v.shapes[f.Kind]
 	if !known {
 		v.add("unknown kind: %s", f)
 		return
@@ -50,8 +58,8 @@ func (v *ShapeValidator) Note(f *Frame) {
 	if (f.Key != nil) != keyed || (f.RowID != "") != keyed {
 		v.add("wrong shape: %s has the rowId %q and key is there: %v", f, f.RowID, f.Key != nil)
 	}
-	if f.Kind == Update && len(f.Changed) == 0 {
-		v.add("wrong shape: %s changed nothing", f)
+	if (f.Kind == Update) != (len(f.Changed) > 0) {
+		v.add("wrong shape: %s says that it changed %v", f, f.Changed)
 	}
 	if f.Key != nil {
 		v.key(f)

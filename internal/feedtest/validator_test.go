@@ -128,6 +128,7 @@ func TestABrokenStreamFails(t *testing.T) {
 		"too much in changed":       {change(2, func(f *Frame) { f.Changed = append(f.Changed, "secret") }), map[string]string{"visibility": "wrong changed"}},
 		"too little in changed":     {change(2, func(f *Frame) { f.Changed = f.Changed[:1] }), map[string]string{"visibility": "wrong changed"}},
 		"nothing in changed":        {change(2, func(f *Frame) { f.Changed = nil }), map[string]string{"visibility": "wrong changed", "shape": "wrong shape"}},
+		"changed of an ENTER":       {change(4, func(f *Frame) { f.Changed = []string{"n"} }), map[string]string{"shape": "wrong shape"}},
 		"no last":                   {change(4, func(f *Frame) { f.Transaction.Last = false }), map[string]string{"order": "wrong last"}},
 		"no last in the end":        {change(8, func(f *Frame) { f.Transaction.Last = false }), map[string]string{"order": "wrong last"}},
 		"last too early":            {change(2, func(f *Frame) { f.Transaction.Last = true }), map[string]string{"order": "wrong last"}},
