@@ -75,13 +75,17 @@ func TestLSNTextRoundTripsAndOrders(t *testing.T) {
 // Positions order by commit first, then by sequence; the end of a transaction lies behind all
 // of it.
 //
-// Covers C18, C19.
+// Covers C18.
 func TestPositionsOrderByCommitThenSequence(t *testing.T) {
 	t.Parallel()
 	sorted := []cdc.Position{
 		{},
-		{Commit: 1}, {Commit: 1, Seq: 1}, {Commit: 1, Seq: math.MaxUint32 - 1}, {Commit: 1, Seq: cdc.EndOfTransaction},
-		{Commit: 2}, {Commit: 2, Seq: cdc.EndOfTransaction},
+		{Commit: 1},
+		{Commit: 1, Seq: 1},
+		{Commit: 1, Seq: math.MaxUint32 - 1},
+		{Commit: 1, Seq: cdc.EndOfTransaction},
+		{Commit: 2},
+		{Commit: 2, Seq: cdc.EndOfTransaction},
 		{Commit: math.MaxUint64},
 	}
 	for i, p := range sorted {

@@ -100,7 +100,7 @@ func TestSeesAgreesWithPostgres(t *testing.T) {
 	db := pgtest.New(t, `CREATE TABLE t (x xid8)`)
 	pool := db.Pool(t)
 	var xids []uint64
-	open := func() (uint64, func(string)) {
+	open := func() (end func(string)) {
 		conn, err := pool.Acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -113,16 +113,16 @@ func TestSeesAgreesWithPostgres(t *testing.T) {
 			t.Fatal(err)
 		}
 		xids = append(xids, xid)
-		return xid, func(end string) {
+		return func(end string) {
 			defer conn.Release()
 			if _, err := conn.Exec(t.Context(), end); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	_, first := open()
-	_, second := open()
-	_, third := open()
+	first := open()
+	second := open()
+	third := open()
 	second("COMMIT")
 	text := pgtest.One[string](t, db, "SELECT pg_current_snapshot()::text")
 	s, err := cdc.ParseSnapshot(text)

@@ -20,7 +20,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add(join([]frame{
 		begin(7, 900, 1), relation(rel), origin(5, "o"), logical(1, 2, "p", "c"),
 		change('U', rel.OID, image{'O', row(text("1"), text("a"), text("b"), text("c"))}, image{'N', row(text("1"), cdc.Value{}, cdc.UnchangedValue(), text("d"))}),
-		truncate(3, rel.OID), commit(900, 930, 1), {'A', 0, 0, 0, 1, 0, 0, 0, 1},
+		truncate(3, rel.OID), commit(900, 930, 1),
+		{'A', 0, 0, 0, 1, 0, 0, 0, 1},
 	}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := pgoutput.NewDecoder()

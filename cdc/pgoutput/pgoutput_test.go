@@ -48,10 +48,14 @@ func TestEveryMessageIsDecodedWhole(t *testing.T) {
 		{"message outside", nil, logical(0, 5, "app", "\x00\xff"), &pgoutput.Logical{LSN: 5, Prefix: "app", Content: []byte("\x00\xff")}},
 		{"message inside", opening, logical(1, 5, "", ""), &pgoutput.Logical{Transactional: true, LSN: 5, Content: []byte{}}},
 		{"message inside that has nothing to do with it", opening, logical(0, 5, "p", "c"), &pgoutput.Logical{LSN: 5, Prefix: "p", Content: []byte("c")}},
-		{"insert", opening, change('I', 16385, image{'N', row(text("1"), text(""), cdc.Value{}, text("1.50"))}),
-			&pgoutput.Change{Event: cdc.Event{Op: cdc.Insert, Relation: rel, New: row(text("1"), text(""), cdc.Value{}, text("1.50"))}}},
-		{"insert without columns", opening, change('I', 1, image{'N', cdc.Row{}}),
-			&pgoutput.Change{Event: cdc.Event{Op: cdc.Insert, Relation: far, New: cdc.Row{}}}},
+		{
+			"insert", opening, change('I', 16385, image{'N', row(text("1"), text(""), cdc.Value{}, text("1.50"))}),
+			&pgoutput.Change{Event: cdc.Event{Op: cdc.Insert, Relation: rel, New: row(text("1"), text(""), cdc.Value{}, text("1.50"))}},
+		},
+		{
+			"insert without columns", opening, change('I', 1, image{'N', cdc.Row{}}),
+			&pgoutput.Change{Event: cdc.Event{Op: cdc.Insert, Relation: far, New: cdc.Row{}}},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -75,27 +79,41 @@ func TestImagesSayOnlyWhatTheStreamSaid(t *testing.T) {
 		op       cdc.Op
 		old, new cdc.Row
 	}{
-		{"update of no key has no old image", cdc.IdentityDefault,
+		{
+			"update of no key has no old image", cdc.IdentityDefault,
 			change('U', 16385, image{'N', row(text("1"), text("b"), unchanged, null)}),
-			cdc.Update, nil, row(text("1"), text("b"), unchanged, null)},
-		{"update of the key has the old key alone", cdc.IdentityDefault,
+			cdc.Update, nil, row(text("1"), text("b"), unchanged, null),
+		},
+		{
+			"update of the key has the old key alone", cdc.IdentityDefault,
 			change('U', 16385, image{'K', row(text("1"), null, null, null)}, image{'N', row(text("2"), text("b"), unchanged, null)}),
-			cdc.Update, row(text("1"), absent, absent, absent), row(text("2"), text("b"), unchanged, null)},
-		{"unchanged value of the identity is filled from the old key", cdc.IdentityIndex,
+			cdc.Update, row(text("1"), absent, absent, absent), row(text("2"), text("b"), unchanged, null),
+		},
+		{
+			"unchanged value of the identity is filled from the old key", cdc.IdentityIndex,
 			change('U', 16385, image{'K', row(text("1"), null, null, null)}, image{'N', row(unchanged, text("b"), null, null)}),
-			cdc.Update, row(text("1"), absent, absent, absent), row(text("1"), text("b"), null, null)},
-		{"unchanged values are filled under full identity", cdc.IdentityFull,
+			cdc.Update, row(text("1"), absent, absent, absent), row(text("1"), text("b"), null, null),
+		},
+		{
+			"unchanged values are filled under full identity", cdc.IdentityFull,
 			change('U', 16385, image{'O', row(text("1"), text("a"), text("{long}"), null)}, image{'N', row(text("1"), null, unchanged, unchanged)}),
-			cdc.Update, row(text("1"), text("a"), text("{long}"), null), row(text("1"), null, text("{long}"), null)},
-		{"unchanged stays unchanged where the old image does not know either", cdc.IdentityFull,
+			cdc.Update, row(text("1"), text("a"), text("{long}"), null), row(text("1"), null, text("{long}"), null),
+		},
+		{
+			"unchanged stays unchanged where the old image does not know either", cdc.IdentityFull,
 			change('U', 16385, image{'O', row(text("1"), text("a"), unchanged, null)}, image{'N', row(text("1"), null, unchanged, text("2"))}),
-			cdc.Update, row(text("1"), text("a"), unchanged, null), row(text("1"), null, unchanged, text("2"))},
-		{"delete under full identity has the whole row", cdc.IdentityFull,
+			cdc.Update, row(text("1"), text("a"), unchanged, null), row(text("1"), null, unchanged, text("2")),
+		},
+		{
+			"delete under full identity has the whole row", cdc.IdentityFull,
 			change('D', 16385, image{'O', row(text("1"), null, text(""), text("3"))}),
-			cdc.Delete, row(text("1"), null, text(""), text("3")), nil},
-		{"delete under default identity has the key alone", cdc.IdentityDefault,
+			cdc.Delete, row(text("1"), null, text(""), text("3")), nil,
+		},
+		{
+			"delete under default identity has the key alone", cdc.IdentityDefault,
 			change('D', 16385, image{'K', row(text("1"), null, null, null)}),
-			cdc.Delete, row(text("1"), absent, absent, absent), nil},
+			cdc.Delete, row(text("1"), absent, absent, absent), nil,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,0 +1,288 @@
+// Package replication owns the replication connection: the slot, the stream, the keepalives and
+// the acknowledgements.
+//
+// A Consumer guarantees that the slot moves only past what Progress was told is held, or past
+// what does not concern the publication; that the connection stays alive however long the
+// handler blocks; that a server which shuts down is not kept waiting; and that it comes back
+// after every error that is not on one explicit list (Reason.Terminal). What the slot cannot
+// give any more is an error (SlotLost, Gap, NoPublication), never skipped.
+//
+// It does not guarantee that a transaction is handed on once: after a reconnection what was not
+// held comes again, from its Begin. It does not decode, and keeps nothing on disk.
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rowtide/rowtide/cdc"
+)
+
+// A Handler takes the stream, one call at a time.
+type Handler interface {
+	// Handle takes one message of the output plugin, in the order of the stream. data is
+	// valid only until it returns. It may block as long as it likes, that is what
+	// backpressure is; but it must return when ctx ends. An error ends the connection, and Run
+	// too where the error has a method Terminal() that says true.
+	//
+	// Once the bus holds a transaction whole, the handler tells Progress.Held.
+	Handle(ctx context.Context, data []byte) error
+	// Reset is called at each connection before its first message. The stream begins anew
+	// with what commits behind start, relations and all; a transaction that was begun and not
+	// held will be sent again.
+	Reset(start cdc.LSN)
+}
+
+// Config says what to stream, and to whom.
+type Config struct {
+	// URL is the connection string of a login with REPLICATION. Required.
+	URL string
+	// Slot is the name of the slot, of a-z, 0-9 and _. It is made where it does not exist.
+	// Required.
+	Slot string
+	// Publication is the name of the publication, which must exist before the slot. Required.
+	Publication string
+	// Handler takes the stream. Required.
+	Handler Handler
+	// Progress is what the handler reports to. Required.
+	Progress *Progress
+	// MustResumeFrom is the position up to which the caller knows that it has everything. The
+	// stream begins there; a slot that is gone, or that has moved past it, is an error (SlotLost,
+	// Gap). A caller that uses it must keep what State says is Confirmed, which moves also while
+	// nothing is streamed. Defaults to 0: begin wherever the slot stands.
+	MustResumeFrom cdc.LSN
+	// QueueBytes bounds what is received ahead of the handler. Up to twice as much is held in
+	// memory, and one message where that is larger. Defaults to 4 MiB.
+	QueueBytes int
+	// StartTimeout is how long Run tries to reach the server for the first time before it
+	// gives up. Once it has streamed it never does. Defaults to 15 s.
+	StartTimeout time.Duration
+	// SlotTimeout is how long Run waits for a slot that another session streams from; a session
+	// whose client is gone lasts for wal_sender_timeout. Below 0 it waits for ever, as a node
+	// that stands by does. Defaults to 90 s.
+	SlotTimeout time.Duration
+	// CreateTimeout is how long making the slot may take; PostgreSQL waits for all older
+	// transactions. Defaults to no limit.
+	CreateTimeout time.Duration
+	// Silence is how long the server may say nothing, although asked, until the connection
+	// counts as dead. Defaults to five intervals between statuses and at least 10 s; an
+	// interval is a third of wal_sender_timeout and at most 10 s.
+	Silence time.Duration
+	// Logger defaults to none.
+	Logger *slog.Logger
+}
+
+// State is how a Consumer is doing.
+type State struct {
+	// Connected tells that the stream is running.
+	Connected bool
+	// Confirmed is what was acknowledged last, ServerEnd the end of the server's WAL as it said
+	// last.
+	Confirmed, ServerEnd cdc.LSN
+	// Heard is when the server last said anything.
+	Heard time.Time
+	// Queued is what has been received ahead of the handler, in bytes.
+	Queued int
+	// Connections counts the streams begun.
+	Connections int
+	// Created tells that the slot was made by this Consumer: what committed before is not in it.
+	Created bool
+	// Err is why there is no stream, nil while there is one.
+	Err error
+}
+
+// A Consumer streams one slot to one Handler.
+type Consumer struct {
+	cfg       Config
+	conn      *pgconn.Config
+	log       *slog.Logger
+	tellEvery time.Duration // between log lines while the slot is being made
+
+	running atomic.Bool
+	// Of the first connection; what comes later must be the same server. Only Run uses them.
+	systemID string
+	streamed bool
+
+	mu     sync.Mutex
+	state  State
+	stream *stream // the running one, nil without
+}
+
+// New checks the configuration. It does not connect.
+func New(cfg Config) (*Consumer, error) {
+	switch {
+	case !regexp.MustCompile(`^[a-z0-9_]{1,63}$`).MatchString(cfg.Slot):
+		return nil, fmt.Errorf("slot name %q: use up to 63 of the characters a-z, 0-9 and _", cfg.Slot)
+	case cfg.Publication == "" || len(cfg.Publication) > 63:
+		return nil, fmt.Errorf("publication name %q: use 1 to 63 bytes", cfg.Publication)
+	case cfg.Handler == nil:
+		return nil, errors.New("no handler")
+	case cfg.Progress == nil:
+		return nil, errors.New("no progress")
+	case cfg.QueueBytes < 0 || cfg.StartTimeout < 0 || cfg.CreateTimeout < 0 || cfg.Silence < 0:
+		return nil, errors.New("a negative limit")
+	}
+	conn, err := replicationConfig(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	defaultTo(&cfg.QueueBytes, 4<<20)
+	defaultTo(&cfg.StartTimeout, 15*time.Second)
+	defaultTo(&cfg.SlotTimeout, 90*time.Second)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Consumer{cfg: cfg, conn: conn, log: cfg.Logger, tellEvery: 10 * time.Second}, nil
+}
+
+func defaultTo[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// State tells how it is doing now.
+func (c *Consumer) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.state
+	if c.stream != nil {
+		c.stream.report(&s)
+	}
+	return s
+}
+
+// Run streams until ctx ends, and then gives nil; or until an error that it cannot get over,
+// and gives that. When it returns, nothing of it is left: no goroutine, no connection. It may
+// be called once.
+func (c *Consumer) Run(ctx context.Context) error {
+	if !c.running.CompareAndSwap(false, true) {
+		return errors.New("run consumer: it has run before")
+	}
+	p := &patience{start: c.cfg.StartTimeout, slot: c.cfg.SlotTimeout}
+	wait := newBackoff()
+	for {
+		began := c.connections()
+		err := c.session(ctx)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was told to stop, and how the last stream ended is of no concern
+		}
+		if c.connections() > began {
+			p.streamed()
+			wait = newBackoff()
+		}
+		c.setErr(err)
+		if Terminal(err) || p.isOver(err, time.Now()) {
+			return err
+		}
+		delay := wait.next()
+		c.log.Warn("replication stream ended", "error", err, "retry_in", delay)
+		if !sleep(ctx, delay) {
+			return nil
+		}
+	}
+}
+
+// session is one connection, from its first byte to its last.
+func (c *Consumer) session(ctx context.Context) error {
+	conn, srv, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	hijacked := false
+	defer func() {
+		if !hijacked {
+			closeConn(ctx, conn)
+		}
+	}()
+	slot, err := c.ensureSlot(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if err := c.checkGap(srv, slot); err != nil {
+		return err
+	}
+	from := max(slot.confirmed, c.expected())
+	if err := c.start(ctx, conn, from); err != nil {
+		if slot.created {
+			c.dropSlot(ctx, conn)
+		}
+		return c.streamError(fmt.Errorf("start replication from slot %q: %w", c.cfg.Slot, err))
+	}
+	hc, err := conn.Hijack()
+	if err != nil {
+		return fmt.Errorf("take over the connection: %w", err)
+	}
+	hijacked = true
+	c.cfg.Progress.start(from)
+	return c.follow(ctx, newStream(c, hc, srv), from, slot.created)
+}
+
+// follow runs a stream and keeps the state meanwhile.
+func (c *Consumer) follow(ctx context.Context, s *stream, from cdc.LSN, created bool) error {
+	c.mu.Lock()
+	c.stream = s
+	c.state.Connected, c.state.Err = true, nil
+	c.state.Connections++
+	c.state.Created = c.state.Created || created
+	c.mu.Unlock()
+	c.streamed = true
+	c.log.Info("replication stream started", "slot", c.cfg.Slot, "from", from)
+	c.cfg.Handler.Reset(from)
+	err := s.run(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.report(&c.state)
+	c.stream = nil
+	c.state.Connected, c.state.Queued = false, 0
+	return err
+}
+
+// expected is the position from which the slot must still be able to go on, 0 where any will do.
+func (c *Consumer) expected() cdc.LSN {
+	if c.streamed {
+		return max(c.cfg.MustResumeFrom, c.cfg.Progress.Position())
+	}
+	return c.cfg.MustResumeFrom
+}
+
+// checkGap refuses a server that cannot go on from where we are. START_REPLICATION would not:
+// asked for what lies before the slot's position it begins at that without a word, and asked
+// for what lies behind the end of its WAL it skips whatever will be written up to there.
+func (c *Consumer) checkGap(srv *server, s *slot) error {
+	expected := c.expected()
+	gap := func(format string, args ...any) error {
+		return &Error{Reason: Gap, What: fmt.Sprintf(format, args...), Fix: "changes were lost: start anew without the position, and let every subscriber resync"}
+	}
+	switch {
+	case c.systemID != "" && c.systemID != srv.systemID:
+		return gap("the server is another cluster (%s) than before (%s)", srv.systemID, c.systemID)
+	case expected != 0 && s.confirmed > expected:
+		return gap("replication slot %q has moved on to %s, past %s", c.cfg.Slot, s.confirmed, expected)
+	case expected > srv.end:
+		return gap("the server's WAL ends at %s, before %s: it was restored or failed over", srv.end, expected)
+	}
+	c.systemID = srv.systemID
+	return nil
+}
+
+func (c *Consumer) connections() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Connections
+}
+
+func (c *Consumer) setErr(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state.Err = err
+}

@@ -1,0 +1,358 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/rowtide/rowtide/cdc"
+)
+
+// A stream is one connection in copy-both mode. Its goroutines: one reads the socket into the
+// queue, one empties the queue into the handler, one writes statuses, one watches for a shutdown.
+// So a status goes out in time whatever the handler does, and the memory between is bounded.
+//
+// They touch different things. The reader alone uses the frontend, whose buffers are not safe for
+// concurrent use; the writer writes whole messages to the net.Conn, which is.
+type stream struct {
+	c        *Consumer
+	conn     net.Conn
+	frontend *pgproto3.Frontend
+	queue    *queue
+
+	interval, silence time.Duration
+	shutdown          shutdownSigns
+	answer            chan struct{} // holds a token when the server wants a status
+
+	// When something last came, in Unix nanoseconds: anything, a keepalive, data.
+	heard, heardKeepalive, heardData atomic.Int64
+	// full tells that the reader waits for a place in the queue.
+	full atomic.Bool
+
+	confirmed atomic.Uint64
+	serverEnd atomic.Uint64
+}
+
+// statusGap is the least time between two statuses: many transactions share one, and a storm of
+// keepalives that want an answer costs little. Who waits for the answer (synchronous replication,
+// a shutdown) waits no longer than this.
+const statusGap = 5 * time.Millisecond
+
+// A server without wal_sender_timeout is told as often as one with the default of a minute is.
+const longestInterval = 10 * time.Second
+
+func newStream(c *Consumer, hc *pgconn.HijackedConn, srv *server) *stream {
+	s := &stream{
+		c:        c,
+		conn:     hc.Conn,
+		frontend: hc.Frontend,
+		queue:    newQueue(c.cfg.QueueBytes),
+		interval: longestInterval,
+		answer:   make(chan struct{}, 1),
+	}
+	if t := srv.senderTimeout; t > 0 {
+		s.interval = min(s.interval, t/3)
+	}
+	s.silence = c.cfg.Silence
+	defaultTo(&s.silence, max(5*s.interval, longestInterval))
+	s.shutdown = newShutdownSigns(srv.senderTimeout)
+	hear(&s.heard)
+	hear(&s.heardKeepalive)
+	return s
+}
+
+func hear(at *atomic.Int64) { at.Store(time.Now().UnixNano()) }
+
+// since is how long ago something was heard.
+func since(at *atomic.Int64) time.Duration { return time.Duration(time.Now().UnixNano() - at.Load()) }
+
+func (s *stream) report(st *State) {
+	st.Heard = time.Unix(0, s.heard.Load())
+	st.Confirmed, st.ServerEnd = cdc.LSN(s.confirmed.Load()), cdc.LSN(s.serverEnd.Load())
+	st.Queued = s.queue.bytes()
+}
+
+// errServerEnded is the orderly end of a stream, at a shutdown for instance.
+var errServerEnded = errors.New("the server ended the stream")
+
+// patienceAtEnd is how long the end of a stream waits for others: for the handler to return, for
+// the server to say goodbye.
+const patienceAtEnd = time.Second
+
+// run streams until ctx ends or something fails, and gives what failed first. It closes the
+// connection, and returns when its goroutines have ended.
+func (s *stream) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer s.conn.Close() // before the wait: it ends the reader
+	read, handled, others := make(chan error, 1), make(chan error, 1), make(chan error, 2)
+	all.Go(func() { read <- s.read(ctx) })
+	all.Go(func() { handled <- s.handle(ctx) })
+	all.Go(func() { others <- s.write(ctx) })
+	all.Go(func() { others <- s.watch(ctx) })
+
+	var err error
+	orderly := true // the server is there to be said goodbye to
+	select {
+	case <-ctx.Done():
+	case err = <-read:
+		orderly = false
+	case err = <-others:
+		orderly = false
+		if !errors.Is(err, errShutdown) {
+			err = firstOf(read, err) // which knows better why
+		}
+	case err = <-handled:
+		handled <- err
+	}
+	stop()
+	wait(handled)
+	s.sendStatus(false) //nolint:errcheck // what is not acknowledged now comes again
+	if orderly {
+		s.goodbye(read)
+	}
+	return err
+}
+
+// firstOf gives what the channel has within the patience, else err.
+func firstOf(c <-chan error, err error) error {
+	t := time.NewTimer(patienceAtEnd)
+	defer t.Stop()
+	select {
+	case better := <-c:
+		return better
+	case <-t.C:
+		return err
+	}
+}
+
+// wait waits for a goroutine's end, but not for ever: a handler that does not mind its context
+// must not keep the server from shutting down.
+func wait(c <-chan error) {
+	_ = firstOf(c, nil)
+}
+
+// goodbye ends copy-both mode, so that the slot is free when Run returns. The server answers
+// when it is done with the transaction that it is sending, which the reader throws away.
+func (s *stream) goodbye(read <-chan error) {
+	if s.send(&pgproto3.CopyDone{}) == nil {
+		wait(read)
+		_ = s.send(&pgproto3.Terminate{}) // politeness: it is closed in any case
+	}
+}
+
+func (s *stream) send(m pgproto3.FrontendMessage) error {
+	b, err := m.Encode(nil)
+	if err != nil {
+		return err
+	}
+	if err := s.conn.SetWriteDeadline(time.Now().Add(s.silence)); err != nil {
+		return err
+	}
+	_, err = s.conn.Write(b)
+	return err
+}
+
+// sendStatus acknowledges what is held.
+func (s *stream) sendStatus(wantReply bool) error {
+	b, position := s.c.cfg.Progress.status(time.Now(), wantReply)
+	if b == nil {
+		return nil
+	}
+	if err := s.send(&pgproto3.CopyData{Data: b}); err != nil {
+		return fmt.Errorf("send status: %w", err)
+	}
+	s.confirmed.Store(uint64(position))
+	return nil
+}
+
+// write sends a status at each interval, when the server asks, and when there is more to
+// acknowledge. Where the server has been silent it asks for a sign of life: the server sends
+// none by itself while our statuses come.
+func (s *stream) write(ctx context.Context) error {
+	tick := time.NewTicker(s.interval)
+	defer tick.Stop()
+	for {
+		wantReply := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			wantReply = since(&s.heard) >= s.interval
+		case <-s.answer:
+		case <-s.c.cfg.Progress.moved:
+		}
+		if err := s.sendStatus(wantReply); err != nil {
+			return err
+		}
+		if !sleep(ctx, statusGap) {
+			return nil
+		}
+	}
+}
+
+// handle gives the handler what is queued, and Progress what the handler has had.
+func (s *stream) handle(ctx context.Context) error {
+	var batch *slab
+	for ctx.Err() == nil {
+		if batch = s.queue.take(batch); batch == nil {
+			select {
+			case <-ctx.Done():
+			case <-s.queue.filled:
+			}
+			continue
+		}
+		from := 0
+		for _, it := range batch.items {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if it.serverEnd != 0 {
+				s.c.cfg.Progress.keepalive(it.serverEnd)
+				continue
+			}
+			if err := s.hand(ctx, batch.data[from:it.end:it.end]); err != nil {
+				return err
+			}
+			from = it.end
+		}
+	}
+	return nil
+}
+
+// hand gives the handler one message. The transaction that it may open is marked first.
+func (s *stream) hand(ctx context.Context, data []byte) error {
+	if commit, ok := beginsAt(data); ok {
+		s.c.cfg.Progress.begin(commit)
+	}
+	if err := s.c.cfg.Handler.Handle(ctx, data); err != nil {
+		return fmt.Errorf("handle message: %w", err)
+	}
+	return nil
+}
+
+// read receives until the connection ends. After ctx has ended it goes on, and throws away what
+// comes: the server may have to get rid of much before it sees that we are leaving.
+func (s *stream) read(ctx context.Context) error {
+	for {
+		if s.frontend.ReadBufferLen() == 0 && ctx.Err() == nil {
+			if err := s.conn.SetReadDeadline(time.Now().Add(s.silence)); err != nil {
+				return fmt.Errorf("receive: %w", err)
+			}
+		}
+		m, err := s.frontend.Receive()
+		if err != nil {
+			var ne net.Error
+			if errors.As(err, &ne) && ne.Timeout() {
+				return fmt.Errorf("receive: the server has said nothing for %s although asked", s.silence)
+			}
+			return fmt.Errorf("receive: %w", err)
+		}
+		hear(&s.heard)
+		if ctx.Err() == nil {
+			err = s.receive(ctx, m)
+		} else if _, ended := m.(*pgproto3.ReadyForQuery); ended {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// receive takes one message of the server.
+func (s *stream) receive(ctx context.Context, m pgproto3.BackendMessage) error {
+	switch m := m.(type) {
+	case *pgproto3.CopyData:
+		return s.copyData(ctx, m.Data)
+	case *pgproto3.ErrorResponse:
+		return s.c.streamError(pgconn.ErrorResponseToPgError(m))
+	case *pgproto3.NoticeResponse:
+		return s.notice(m)
+	case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
+		return errServerEnded
+	case *pgproto3.ParameterStatus:
+		return nil
+	}
+	return fmt.Errorf("receive: unexpected message %T", m)
+}
+
+// notice watches for PostgreSQL 18 saying that it skips a publication that is not there: from
+// then on it would send nothing, and the slot would move on over all changes. The routine's name
+// is not translated, as the text may be.
+func (s *stream) notice(m *pgproto3.NoticeResponse) error {
+	if m.Routine == "LoadPublications" || strings.HasPrefix(m.Message, "skipped loading publication") {
+		return s.c.noPublication(pgconn.ErrorResponseToPgError((*pgproto3.ErrorResponse)(m)))
+	}
+	s.c.log.Warn("notice from the server", "severity", m.Severity, "message", m.Message)
+	return nil
+}
+
+func (s *stream) copyData(ctx context.Context, b []byte) error {
+	if len(b) == 0 {
+		return errors.New("receive: empty message in the stream")
+	}
+	switch b[0] {
+	case kindKeepalive:
+		k, err := parseKeepalive(b)
+		if err != nil {
+			return err
+		}
+		return s.keepalive(k)
+	case kindData:
+		payload, serverEnd, err := parseData(b)
+		if err != nil {
+			return err
+		}
+		hear(&s.heardData)
+		s.shutdown.data()
+		s.advance(serverEnd)
+		s.enqueue(ctx, payload)
+		return nil
+	}
+	return fmt.Errorf("receive: unknown kind of message %q in the stream", b[0])
+}
+
+func (s *stream) keepalive(k keepalive) error {
+	hear(&s.heardKeepalive)
+	s.advance(k.end)
+	s.queue.pushKeepalive(k.end)
+	if !k.wantReply {
+		return nil
+	}
+	if s.shutdown.keepalive(time.Now()) {
+		return errShutdown
+	}
+	signal(s.answer)
+	return nil
+}
+
+func (s *stream) advance(serverEnd cdc.LSN) {
+	s.serverEnd.Store(max(s.serverEnd.Load(), uint64(serverEnd)))
+}
+
+// enqueue waits for a place in the queue. While it waits nothing is read.
+func (s *stream) enqueue(ctx context.Context, payload []byte) {
+	if s.queue.push(payload) {
+		return
+	}
+	s.full.Store(true)
+	defer s.full.Store(false)
+	for !s.queue.push(payload) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.queue.drained:
+		}
+	}
+}
