@@ -102,7 +102,9 @@ func TestVerifyGivesRoleSubjectSettingsAndEnd(t *testing.T) {
 	want := []authz.Setting{
 		{Name: "request.jwt.claims", Value: `{"app":{"tenant":"a'c"},"big":12345678901234567890,"exp":` + fmt.Sprint(now.Add(time.Hour).Unix()) +
 			`,"ids":[1,2],"role":"web_user","sub":"u<1>","z":1.50}`},
-		{Name: "app.tenant", Value: "a'c"}, {Name: "app.ids", Value: "[1,2]"}, {Name: "app.none", Value: ""},
+		{Name: "app.tenant", Value: "a'c"},
+		{Name: "app.ids", Value: "[1,2]"},
+		{Name: "app.none", Value: ""},
 	}
 	if len(p.Settings) != len(want) {
 		t.Fatalf("settings %q", p.Settings)

@@ -133,7 +133,7 @@ func TestServerThatRestartsOrIsGone(t *testing.T) {
 	c := pgtest.Cluster(t, testcontainers.Config{})
 	db := pgtest.On(t, c)
 	role := db.Role(t, "role0")
-	w := worldOf(t, db, []string{role}, nil)
+	w := worldOf(t, db, []string{role})
 	w.exec(t, three+`CREATE POLICY p ON t USING (`+me+`)`)
 	tab := w.table(t, "t")
 	q := authz.Question{XID: w.settled(t), Table: tab, Images: []cdc.Row{texts("1", "u1", "1")}, Principals: slices.Repeat([]*authz.Principal{w.as(0, u1)}, 40)}

@@ -21,7 +21,7 @@ func TestNothingIsJudgedBeforeTheCommitIsVisible(t *testing.T) {
 	t.Parallel()
 	c := pgtest.Cluster(t, testcontainers.Config{})
 	db := pgtest.On(t, c)
-	w := worldOf(t, db, []string{db.Role(t, "role0")}, nil)
+	w := worldOf(t, db, []string{db.Role(t, "role0")})
 	w.exec(t, three+`CREATE TABLE member (who text); GRANT SELECT ON member TO {0}; CREATE POLICY p ON t USING (owner IN (SELECT who FROM member))`)
 	tab := w.table(t, "t")
 	impatient := w.newJudge(t, func(c *rls.Config) { c.VisibilityWait = 50 * time.Millisecond })

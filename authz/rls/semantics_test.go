@@ -32,11 +32,12 @@ const (
 		ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO PUBLIC;`
 )
 
-func each(claims string, roles ...int) func(*world) []*authz.Principal {
+// each is a principal of each role, with subject u1.
+func each(roles ...int) func(*world) []*authz.Principal {
 	return func(w *world) []*authz.Principal {
 		var out []*authz.Principal
 		for _, r := range roles {
-			out = append(out, w.as(r, claims))
+			out = append(out, w.as(r, u1))
 		}
 		return out
 	}
@@ -54,7 +55,7 @@ func TestVerdictsAreThoseOfSelect(t *testing.T) {
 				tables = []string{"t"}
 			}
 			if who == nil {
-				who = each(u1, 0)
+				who = each(0)
 			}
 			v, h, f := w.agree(t, tables, who(w)...)
 			if v != s.visible || h != s.hidden || f != s.failed {
@@ -67,12 +68,12 @@ func TestVerdictsAreThoseOfSelect(t *testing.T) {
 func scenes() map[string]scene {
 	return map[string]scene{
 		"write policies do not count (R01)": {
-			sql: three + `CREATE POLICY u ON t FOR UPDATE USING (true); CREATE POLICY d ON t FOR DELETE USING (true); CREATE POLICY i ON t FOR INSERT WITH CHECK (true)`,
+			sql:    three + `CREATE POLICY u ON t FOR UPDATE USING (true); CREATE POLICY d ON t FOR DELETE USING (true); CREATE POLICY i ON t FOR INSERT WITH CHECK (true)`,
 			hidden: 3,
 		},
 		"policies for all count (R01)": {sql: three + `CREATE POLICY a ON t USING (` + me + `)`, visible: 1, hidden: 2},
 		"permissive policies add, restrictive ones take away (R02)": {
-			sql: three + `CREATE POLICY a ON t USING (` + me + `); CREATE POLICY b ON t FOR SELECT USING (owner = 'u2'); CREATE POLICY c ON t AS RESTRICTIVE USING (n > 0)`,
+			sql:     three + `CREATE POLICY a ON t USING (` + me + `); CREATE POLICY b ON t FOR SELECT USING (owner = 'u2'); CREATE POLICY c ON t AS RESTRICTIVE USING (n > 0)`,
 			visible: 1, hidden: 2,
 		},
 		"a restrictive policy alone shows nothing (R02)": {sql: three + `CREATE POLICY c ON t AS RESTRICTIVE USING (true)`, hidden: 3},
@@ -89,17 +90,17 @@ func scenes() map[string]scene {
 		},
 		"policies go to those who have a role's rights (R03)": {
 			roles: 4, sql: `GRANT {0} TO {1}, {2}; ALTER ROLE {2} NOINHERIT;` + three + `CREATE POLICY a ON t FOR SELECT TO {0} USING (` + me + `)`,
-			who: each(u1, 0, 1, 2, 3), visible: 2, hidden: 10,
+			who: each(0, 1, 2, 3), visible: 2, hidden: 10,
 		},
 		"owners, FORCE, BYPASSRLS and superusers (R04)": {
 			roles: 4, sql: `ALTER ROLE {2} BYPASSRLS; ALTER ROLE {3} SUPERUSER;` + three + `ALTER TABLE t OWNER TO {0};
 				CREATE TABLE f (LIKE t); INSERT INTO f SELECT * FROM t; ALTER TABLE f OWNER TO {0}, ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; GRANT SELECT ON f TO PUBLIC;
 				CREATE TABLE o (LIKE t); INSERT INTO o SELECT * FROM t; ALTER TABLE o OWNER TO {0}; CREATE POLICY p ON o USING (false); GRANT SELECT ON o TO PUBLIC`,
-			tables: []string{"t", "f", "o"}, who: each(u1, 0, 1, 2, 3), visible: 3*3 + 2*3 + 4*3, hidden: 3 + 2*3,
+			tables: []string{"t", "f", "o"}, who: each(0, 1, 2, 3), visible: 3*3 + 2*3 + 4*3, hidden: 3 + 2*3,
 		},
 		"BYPASSRLS is not inherited (R36)": {
 			roles: 2, sql: `ALTER ROLE {0} BYPASSRLS; GRANT {0} TO {1};` + three + `CREATE POLICY a ON t USING (` + me + `)`,
-			who: each(u1, 0, 1), visible: 3 + 1, hidden: 2,
+			who: each(0, 1), visible: 3 + 1, hidden: 2,
 		},
 		"without USAGE on the schema (R05)": {
 			sql: `CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO {login}; CREATE TABLE s.t (id int PRIMARY KEY); INSERT INTO s.t VALUES (1); GRANT SELECT ON s.t TO {0};
@@ -108,14 +109,14 @@ func scenes() map[string]scene {
 		},
 		"without SELECT on any column (R05)": {
 			roles: 2, sql: three + `REVOKE ALL ON t FROM PUBLIC; GRANT INSERT, UPDATE ON t TO {0}; GRANT SELECT (n) ON t TO {1}; CREATE POLICY a ON t USING (` + me + `)`,
-			who: each(u1, 0, 1), visible: 1, hidden: 2, failed: 3,
+			who: each(0, 1), visible: 1, hidden: 2, failed: 3,
 		},
 		"a policy may read what the role may not (R07)": {
 			sql: three + `REVOKE ALL ON t FROM PUBLIC; GRANT SELECT (id) ON t TO {0}; CREATE POLICY a ON t USING (` + me + `)`, visible: 1, hidden: 2,
 		},
 		"without row security grants decide": {
 			roles: 2, sql: `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); GRANT SELECT ON t TO {0}; CREATE POLICY p ON t USING (false)`,
-			who: each(u1, 0, 1), visible: 1, failed: 1,
+			who: each(0, 1), visible: 1, failed: 1,
 		},
 		"odd names, and an inner table of the same name (R08)": {
 			sql: `CREATE SCHEMA "S ""x"; GRANT USAGE ON SCHEMA "S ""x" TO {0}, {login};
@@ -152,7 +153,7 @@ func scenes() map[string]scene {
 		},
 		"current_user and what it inherits (R27)": {
 			roles: 2, sql: `GRANT {0} TO {1};` + three + `CREATE POLICY a ON t USING (current_user = '{0}' AND n = 1 OR pg_has_role(current_user, '{0}', 'MEMBER') AND n = 0 OR user = 'SESSION_USER')`,
-			who: each(u1, 0, 1), visible: 3, hidden: 3,
+			who: each(0, 1), visible: 3, hidden: 3,
 		},
 		"values of policies that are neither true nor false": {sql: three + `CREATE POLICY a ON t USING (n > 0 AND NULL)`, hidden: 3},
 	}

@@ -29,7 +29,7 @@ func TestHundredPoliciesAsPeopleWriteThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := pgtest.New(t, string(sql))
-	w := worldOf(t, db, []string{"shape_anon", "shape_user", "shape_admin"}, nil)
+	w := worldOf(t, db, []string{"shape_anon", "shape_user", "shape_admin"})
 	w.exec(t, "GRANT USAGE ON SCHEMA shapes, auth TO {login}")
 	names, principals := shapePrincipals(t, w)
 	var truth map[string]map[string]json.RawMessage

@@ -45,15 +45,15 @@ func newWorld(t testing.TB, roles int, sql string) *world {
 	for i := range names {
 		names[i] = db.Role(t, fmt.Sprintf("role%d", i))
 	}
-	w := worldOf(t, db, names, nil)
+	w := worldOf(t, db, names)
 	w.exec(t, sql)
 	return w
 }
 
-func worldOf(t testing.TB, db *pgtest.DB, roles []string, change func(*rls.Config)) *world {
+func worldOf(t testing.TB, db *pgtest.DB, roles []string) *world {
 	t.Helper()
 	w := &world{db: db, names: roles, audit: &audit{}, login: db.Login(t, "svc", roles...)}
-	w.judge = w.newJudge(t, change)
+	w.judge = w.newJudge(t, nil)
 	w.admin = connect(t, db.Admin)
 	return w
 }
