@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/rowtide/rowtide/cdc"
@@ -27,6 +28,11 @@ type feed struct {
 	folder  *fold.Folder
 	xid     uint32
 	log     *slog.Logger
+
+	start sync.Once
+	// started is closed when the slot is there and its stream has begun: what commits from
+	// then on will be published.
+	started chan struct{}
 }
 
 // messagePrefix is the prefix of Rowtide's own logical messages. Any login can write one, so
@@ -34,7 +40,7 @@ type feed struct {
 const messagePrefix = "rowtide"
 
 func newFeed(b bus.Bus, p *replication.Progress, catalog *atomic.Pointer[schema.Catalog], verify func([]byte, uint32) bool, log *slog.Logger) (*feed, error) {
-	f := &feed{bus: b, progress: p, catalog: catalog, verify: verify, decoder: pgoutput.NewDecoder(), log: log}
+	f := &feed{bus: b, progress: p, catalog: catalog, verify: verify, decoder: pgoutput.NewDecoder(), log: log, started: make(chan struct{})}
 	var err error
 	f.folder, err = fold.New(fold.Config{Key: f.key})
 	return f, err
@@ -42,7 +48,20 @@ func newFeed(b bus.Bus, p *replication.Progress, catalog *atomic.Pointer[schema.
 
 // Reset forgets the relations, which the server describes anew. An unfinished transaction is
 // forgotten at the next Begin.
-func (f *feed) Reset(cdc.LSN) { f.decoder = pgoutput.NewDecoder() }
+//
+// The first stream makes its start known to the bus, so that there is a position, and with it a
+// cursor, before anything is written.
+func (f *feed) Reset(start cdc.LSN) {
+	f.decoder = pgoutput.NewDecoder()
+	f.start.Do(func() {
+		// The bus is empty, so this waits for nobody.
+		err := f.bus.Publish(context.Background(), &cdc.Batch{Transaction: cdc.Transaction{Commit: start, End: start}, Last: true})
+		if err != nil {
+			f.log.Error("the start of the stream is not on the bus", "error", err)
+		}
+		close(f.started)
+	})
+}
 
 // Handle takes one message of the stream. When it returns from a commit, the bus holds the
 // transaction.

@@ -33,6 +33,7 @@ type pipeline struct {
 	judge      *rls.Postgres
 	dispatcher *fanout.Dispatcher
 	sockets    *graphqlws.Handler
+	feed       *feed
 	consumer   *replication.Consumer
 
 	// reading is held while the catalog is read, so that a newer one is never overtaken.
@@ -95,13 +96,12 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 		return err
 	}
 	progress := replication.NewProgress()
-	feed, err := newFeed(p.bus, progress, &p.catalog, p.source.verify, p.log)
-	if err != nil {
+	if p.feed, err = newFeed(p.bus, progress, &p.catalog, p.source.verify, p.log); err != nil {
 		return err
 	}
 	p.consumer, err = replication.New(replication.Config{
 		URL: p.cfg.DatabaseURL, Slot: p.cfg.Slot, Publication: p.cfg.Publication,
-		Handler: feed, Progress: progress, Logger: p.log,
+		Handler: p.feed, Progress: progress, Logger: p.log,
 	})
 	return err
 }
@@ -110,8 +110,9 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 // takes it stays below the five seconds in which a service should be gone.
 const drainTime = 3 * time.Second
 
-// run works until ctx ends, drains, and returns when everything has stopped.
-func (p *pipeline) run(ctx context.Context) error {
+// run works until ctx ends, drains, and returns when everything has stopped. It calls ready
+// once clients may come.
+func (p *pipeline) run(ctx context.Context, ready func()) error {
 	// The parts outlive ctx by the drain: clients get what was committed, and Postgres the
 	// acknowledgement of it.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -120,6 +121,14 @@ func (p *pipeline) run(ctx context.Context) error {
 	g.Go(func() error { return p.consumer.Run(work) })
 	g.Go(func() error { return p.dispatcher.Run(work) })
 	g.Go(func() error { return p.watch(work) })
+	g.Go(func() error {
+		select {
+		case <-p.feed.started:
+			ready()
+		case <-work.Done():
+		}
+		return nil
+	})
 	g.Go(func() error {
 		defer stop()
 		select {

@@ -63,10 +63,11 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer p.close()
-	s.pipeline.Store(p)
 	defer s.pipeline.Store(nil)
-	s.readyOnce.Do(func() { close(s.ready) })
-	return p.run(ctx)
+	return p.run(ctx, func() {
+		s.pipeline.Store(p)
+		s.readyOnce.Do(func() { close(s.ready) })
+	})
 }
 
 // WaitReady waits until the service first serves clients.

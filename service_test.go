@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/internal/client"
 	"github.com/rowtide/rowtide/internal/feedtest"
@@ -48,8 +50,26 @@ func setup(t *testing.T, db *pgtest.DB, roles ...string) string {
 	if err != nil {
 		t.Fatalf("set up: %v\n%s", err, report)
 	}
-	t.Cleanup(func() { db.Exec(t, "DROP OWNED BY login_"+db.Name+"; DROP ROLE login_"+db.Name) })
+	dropLogin(t, db)
 	return report.DatabaseURL
+}
+
+// dropLogin drops what setup made outside the database, which belongs to the whole cluster.
+func dropLogin(t *testing.T, db *pgtest.DB) {
+	t.Helper()
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		conn, err := pgx.Connect(ctx, db.Admin)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close(ctx)
+		login := "login_" + db.Name
+		if _, err := conn.Exec(ctx, "DROP OWNED BY "+login+"; DROP ROLE "+login); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // start runs a service until the test ends or its stop is called.
