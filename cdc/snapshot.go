@@ -47,7 +47,7 @@ func ParseSnapshot(s string) (Snapshot, error) {
 // The id is taken for the one nearest to Xmax, which is right for every transaction within two
 // billion of the present: those the stream can carry.
 func (s Snapshot) Sees(xid uint32) bool {
-	full := s.Xmax + uint64(int64(int32(xid-uint32(s.Xmax)))) //nolint:gosec // the signed distance is the point
+	full := s.Xmax + uint64(int64(int32(xid-uint32(s.Xmax)))) // the signed distance is the point
 	switch {
 	case full < s.Xmin:
 		return true

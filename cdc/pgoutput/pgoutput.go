@@ -160,7 +160,7 @@ func (d *Decoder) relation(r *reader) Message {
 		if flags > 1 {
 			r.failf("unknown column flags %#x", flags)
 		}
-		rel.Columns[i] = cdc.Column{Identity: flags&1 != 0, Name: r.string(), Type: r.uint32(), Modifier: int32(r.uint32())} //nolint:gosec // the wire has it signed
+		rel.Columns[i] = cdc.Column{Identity: flags&1 != 0, Name: r.string(), Type: r.uint32(), Modifier: int32(r.uint32())}
 	}
 	if known := d.relations[rel.OID]; known != nil && same(known, rel) {
 		rel = known

@@ -80,7 +80,7 @@ func (r *reader) uint64() uint64 {
 
 func (r *reader) lsn() cdc.LSN { return cdc.LSN(r.uint64()) }
 
-func (r *reader) time() time.Time { return pgTime(int64(r.uint64())) } //nolint:gosec // the wire has it signed
+func (r *reader) time() time.Time { return pgTime(int64(r.uint64())) }
 
 // string gives a copy of the text up to the next zero byte.
 func (r *reader) string() string {

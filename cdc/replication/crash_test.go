@@ -260,7 +260,7 @@ func TestKilledProgramLosesNothing(t *testing.T) {
 // noticed.
 func startChild(t *testing.T, db *pgtest.DB, file string) (kill func()) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this very binary
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), crashChildEnv+"="+file, crashURLEnv+"="+db.Admin, crashSlotEnv+"="+db.Name)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -174,7 +174,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		began := c.connections()
 		err := c.session(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was told to stop, and how the last stream ended is of no concern
+			return nil // it was told to stop, and how the last stream ended is of no concern
 		}
 		if c.connections() > began {
 			p.streamed()

@@ -62,7 +62,7 @@ func (c *Consumer) findSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, er
 		return nil, fmt.Errorf("read replication slots: %w", err)
 	}
 	if len(rows) == 0 {
-		return nil, nil //nolint:nilnil // no slot is not an error: the next step makes it
+		return nil, nil // no slot is not an error: the next step makes it
 	}
 	r := rows[0]
 	kind, plug, database, current, temporary, status, restart, confirmed, pid, invalid := r[0], r[1], r[2], r[3], r[4] == "t", r[5], r[6], r[7], r[8], r[9]

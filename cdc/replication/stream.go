@@ -117,7 +117,7 @@ func (s *stream) run(ctx context.Context) error {
 	}
 	stop()
 	wait(handled)
-	s.sendStatus(false) //nolint:errcheck // what is not acknowledged now comes again
+	_ = s.sendStatus(false) // what is not acknowledged now comes again
 	if orderly {
 		s.goodbye(read)
 	}

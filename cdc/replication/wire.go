@@ -58,7 +58,7 @@ func appendStatus(b []byte, position cdc.LSN, now time.Time, wantReply bool) []b
 		b = binary.BigEndian.AppendUint64(b, uint64(position))
 	}
 	epoch := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-	b = binary.BigEndian.AppendUint64(b, uint64(now.Sub(epoch).Microseconds())) //nolint:gosec // signed on the wire
+	b = binary.BigEndian.AppendUint64(b, uint64(now.Sub(epoch).Microseconds()))
 	if wantReply {
 		return append(b, 1)
 	}
