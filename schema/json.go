@@ -19,40 +19,51 @@ func writeString(dst []byte, text string) ([]byte, bool) {
 	return append(dst, '"'), true
 }
 
+// special tells the bytes that cannot simply be copied into a JSON string: what is escaped, and
+// all that is not ASCII, which is looked at more closely.
+var special = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c < ' ' || c == '"' || c == '\\' || c == '<' || c >= utf8.RuneSelf
+	}
+	return t
+}()
+
 // appendEscaped appends text with what must be escaped. quoted tells that it stands in a JSON
 // string; without it text is JSON already and only what is unsafe in any place is replaced.
 func appendEscaped(dst []byte, text string, quoted bool) []byte {
 	from := 0
 	for i := 0; i < len(text); {
 		c := text[i]
-		if c < utf8.RuneSelf {
-			if c != '<' && (!quoted || c >= ' ' && c != '"' && c != '\\') {
-				i++
-				continue
-			}
-			dst = append(dst, text[from:i]...)
-			dst = appendEscapedByte(dst, c)
+		if !special[c] || !quoted && c < utf8.RuneSelf && c != '<' {
 			i++
-			from = i
 			continue
 		}
-		r, size := utf8.DecodeRuneInString(text[i:])
-		if (r != utf8.RuneError || size > 1) && r != '\u2028' && r != '\u2029' {
-			i += size
-			continue
+		size, escape := 1, true
+		if c >= utf8.RuneSelf {
+			var r rune
+			r, size = utf8.DecodeRuneInString(text[i:])
+			escape = r == utf8.RuneError && size == 1 || r == '\u2028' || r == '\u2029'
 		}
-		dst = append(dst, text[from:i]...)
-		switch r {
-		case '\u2028', '\u2029':
-			dst = append(dst, `\u202`...)
-			dst = append(dst, hexDigits[r&0xF])
-		default:
-			dst = append(dst, "\uFFFD"...)
+		if escape {
+			dst = append(dst, text[from:i]...)
+			dst = appendEscape(dst, text[i:i+size])
+			from = i + size
 		}
 		i += size
-		from = i
 	}
 	return append(dst, text[from:]...)
+}
+
+// appendEscape appends what stands for one character, or for a byte that is none.
+func appendEscape(dst []byte, s string) []byte {
+	switch c := s[0]; {
+	case len(s) > 1:
+		return append(dst, '\\', 'u', '2', '0', '2', hexDigits[s[2]&0xF])
+	case c >= utf8.RuneSelf:
+		return append(dst, "\uFFFD"...)
+	default:
+		return appendEscapedByte(dst, c)
+	}
 }
 
 func appendEscapedByte(dst []byte, c byte) []byte {

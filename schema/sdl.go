@@ -337,6 +337,9 @@ func (w *sdlWriter) operatorInput(name, operand, kind string) {
 		w.line("  like: ", operand)
 		w.line("  startsWith: ", operand)
 	}
+	if kind == "none" {
+		w.line(`  """Whether the value itself is NULL. A composite whose fields are all NULL is none."""`)
+	}
 	w.line("  isNull: Boolean")
 	w.line("}")
 }
