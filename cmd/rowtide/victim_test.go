@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/internal/feedtest"
@@ -48,7 +50,7 @@ func newVictim(t *testing.T, db *pgtest.DB, fx *feedtest.Fixture) *victim {
 	if err != nil {
 		t.Fatalf("set up: %v\n%s", err, report)
 	}
-	t.Cleanup(func() { db.Exec(t, "DROP OWNED BY login_"+db.Name+"; DROP ROLE login_"+db.Name) })
+	t.Cleanup(func() { dropLogin(t, db) })
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +64,22 @@ func newVictim(t *testing.T, db *pgtest.DB, fx *feedtest.Fixture) *victim {
 	// A second slot, read in the end by no code of ours, knows all commits.
 	db.Exec(t, "SELECT pg_create_logical_replication_slot('witness_"+db.Name+"', 'pgoutput')")
 	return v
+}
+
+// dropLogin drops what setup made outside the database, which belongs to the whole cluster.
+func dropLogin(t *testing.T, db *pgtest.DB) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	conn, err := pgx.Connect(ctx, db.Admin)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close(ctx)
+	login := "login_" + db.Name
+	if _, err := conn.Exec(ctx, "DROP OWNED BY "+login+"; DROP ROLE "+login); err != nil {
+		t.Error(err)
+	}
 }
 
 func (v *victim) start(t *testing.T) {
