@@ -10,12 +10,11 @@ import (
 
 // A candidate is a table on its way into the catalog.
 type candidate struct {
-	def    *TableDef
-	key    []int
-	names  []string // the columns' GraphQL names, "" where omitted
-	field  string
-	typ    string
-	served bool
+	def   *TableDef
+	key   []int
+	names []string // the columns' GraphQL names, "" where omitted
+	field string
+	typ   string
 }
 
 // A builder makes a Catalog and gathers the problems on the way.
@@ -56,16 +55,30 @@ func (b *builder) admit() {
 
 // noteUseless tells directives that say nothing without @subscribe.
 func (b *builder) noteUseless(d *TableDef) {
-	name := ""
-	switch {
-	case d.Directives.Key != nil:
-		name = "@key"
-	case d.Directives.Deprecated != nil:
-		name = "@deprecated"
-	default:
-		return
+	note := func(object string, says Directives) {
+		if name := says.first(); name != "" {
+			b.note(object, name+" has no effect: the table is not served", "add @subscribe to the table's comment, or take "+name+" out")
+		}
 	}
-	b.note(d.object(), name+" has no effect: the table is not served", "add @subscribe to the comment, or take "+name+" out")
+	note(d.object(), d.Directives)
+	for i := range d.Columns {
+		note(d.columnObject(&d.Columns[i]), d.Columns[i].Directives)
+	}
+}
+
+// first names a directive other than @subscribe, "" for none.
+func (d *Directives) first() string {
+	switch {
+	case d.Omit:
+		return "@omit"
+	case d.Name != "":
+		return "@name"
+	case d.Key != nil:
+		return "@key"
+	case d.Deprecated != nil:
+		return "@deprecated"
+	}
+	return ""
 }
 
 // streamable tells whether the WAL carries the table's changes under its own name.
@@ -100,6 +113,11 @@ func (b *builder) streamable(d *TableDef) bool {
 	if d.Partition {
 		b.refuse(d, d.object(), "is a partition: its changes are published under its partitioned table",
 			"put @subscribe on the partitioned table")
+		return false
+	}
+	if d.Inherited {
+		b.refuse(d, d.object(), "has tables that inherit from it: SELECT returns their rows as its own, but their changes come under their own names",
+			"put @subscribe on the tables that inherit, or make it a partitioned table")
 		return false
 	}
 	return true

@@ -27,6 +27,7 @@ func TestTablesThatCannotBeExactAreRefused(t *testing.T) {
 		"a foreign table":     {func(d *schema.TableDef) { d.Kind = 'f' }, "not streamable", "", false},
 		"an unlogged table":   {func(d *schema.TableDef) { d.Persistence = 'u' }, "not streamable: it is unlogged", "ALTER TABLE public.bad SET LOGGED", false},
 		"a temporary table":   {func(d *schema.TableDef) { d.Persistence = 't' }, "not streamable: it is temporary", "", false},
+		"an inherited table":  {func(d *schema.TableDef) { d.Inherited = true }, "inherit from it", "partitioned", false},
 		"a partition":         {func(d *schema.TableDef) { d.Partition = true }, "is a partition", "partitioned table", false},
 		"no row-level security": {
 			func(d *schema.TableDef) { d.RowSecurity = false }, "no row-level security",
@@ -142,11 +143,13 @@ func TestTablesWithoutSubscribeAreLeftAlone(t *testing.T) {
 	invalid.Invalid = true
 	useless := table(3, "v", column("id", typ("int4")))
 	useless.Directives = schema.Directives{Key: []string{"id"}}
+	useless.Columns[0].Directives.Omit = true
 	c, problems := schema.New(database(d, invalid, useless), schema.Options{})
 	if len(c.Tables()) != 0 || len(c.Wanted()) != 0 {
 		t.Errorf("served %v, wanted %d", names(c), len(c.Wanted()))
 	}
-	if len(problems) != 1 || problems[0].Table != 0 || !strings.Contains(problems[0].Message, "@key has no effect") {
+	if len(problems) != 2 || problems[0].Table != 0 || !strings.Contains(problems[0].Message, "@key has no effect") ||
+		problems[1].Object != "column public.v.id" || !strings.Contains(problems[1].Message, "@omit has no effect") {
 		t.Errorf("problems: %+v", problems)
 	}
 }

@@ -142,7 +142,7 @@ func floatOrder(f float64) int64 {
 	if f != f {
 		return math.MaxInt64
 	}
-	bits := int64(math.Float64bits(f)) //nolint:gosec // the sign bit is the point
+	bits := int64(math.Float64bits(f))
 	if bits < 0 {
 		return -(bits & math.MaxInt64)
 	}

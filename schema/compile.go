@@ -105,12 +105,6 @@ func clientErrors(list gqlerror.List, code Code) error {
 		for _, l := range e.Locations {
 			ours.Locations = append(ours.Locations, Location{Line: l.Line, Column: l.Column})
 		}
-		for _, p := range e.Path {
-			switch p := p.(type) {
-			case ast.PathName:
-				ours.Message = string(p) + ": " + ours.Message
-			}
-		}
 		out = append(out, ours)
 	}
 	return out

@@ -260,7 +260,7 @@ func digitsOf(s string) (int64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(s, 10, 31)
-	return int64(n), err == nil //nolint:gosec // 31 bits
+	return int64(n), err == nil
 }
 
 // writeDateTime rewrites date, timestamp and timestamptz from "2006-01-02 15:04:05.9+00 BC" to

@@ -14,7 +14,7 @@ func writeDuration(dst []byte, text string) ([]byte, bool) {
 	}
 	start := len(dst)
 	dst = append(dst, '"', 'P')
-	rest, any := text, false
+	rest, found := text, false
 	for rest != "" {
 		word, after, _ := strings.Cut(rest, " ")
 		if strings.Contains(word, ":") {
@@ -31,9 +31,9 @@ func writeDuration(dst []byte, text string) ([]byte, bool) {
 			return dst[:start], false
 		}
 		dst = append(strconv.AppendInt(dst, n, 10), letter)
-		rest, any = next, true
+		rest, found = next, true
 	}
-	if !any {
+	if !found {
 		return dst[:start], false
 	}
 	return append(dst, '"'), true

@@ -109,6 +109,7 @@ func (e *evaluation) of(c *condition) truth {
 		case isNull, undecided:
 			return t
 		}
+	default:
 	}
 	return e.column(c)
 }
@@ -194,8 +195,9 @@ func (c *condition) holds(have value) bool {
 		return c.compare.order(have, c.operand) > 0
 	case opGte:
 		return c.compare.order(have, c.operand) >= 0
+	default:
+		return false
 	}
-	return false
 }
 
 // Columns are the indexes of the columns that the filter reads, ascending.

@@ -86,35 +86,43 @@ func TestClashesAreJudgedOverTheWholeCatalog(t *testing.T) {
 	}{
 		"the older derived name stays": {
 			[]schema.TableDef{named(2, "todoItems", "", ""), named(1, "todo_items", "", "")},
-			map[uint32]string{1: "todoItems TodoItem"}, 2,
+			map[uint32]string{1: "todoItems TodoItem"},
+			2,
 		},
 		"an explicit name beats an older derived one": {
 			[]schema.TableDef{named(1, "todo_items", "", ""), named(2, "things", "todoItems", "")},
-			map[uint32]string{2: "todoItems Thing"}, 1,
+			map[uint32]string{2: "todoItems Thing"},
+			1,
 		},
 		"of two explicit names the older stays": {
 			[]schema.TableDef{named(1, "a", "", "Thing"), named(2, "b", "", "Thing")},
-			map[uint32]string{1: "a Thing"}, 2,
+			map[uint32]string{1: "a Thing"},
+			2,
 		},
 		"a type clashes with the types that belong to another": {
 			[]schema.TableDef{named(1, "foos", "", ""), named(2, "foo_filters", "", "")},
-			map[uint32]string{1: "foos Foo"}, 2,
+			map[uint32]string{1: "foos Foo"},
+			2,
 		},
 		"singular and plural": {
 			[]schema.TableDef{named(1, "item", "", ""), named(2, "items", "", "")},
-			map[uint32]string{1: "item Item"}, 2,
+			map[uint32]string{1: "item Item"},
+			2,
 		},
 		"a loser holds no name": {
 			[]schema.TableDef{named(1, "a", "x", ""), named(2, "b", "x", "Bee"), named(3, "bees", "", "")},
-			map[uint32]string{1: "x A", 3: "bees Bee"}, 2,
+			map[uint32]string{1: "x A", 3: "bees Bee"},
+			2,
 		},
 		"an explicit type may not hide the system's": {
 			[]schema.TableDef{named(1, "a", "", "Query"), named(2, "b", "", "")},
-			map[uint32]string{2: "b B"}, 1,
+			map[uint32]string{2: "b B"},
+			1,
 		},
 		"nor may the types that belong to it": {
 			[]schema.TableDef{named(1, "a", "", "Int"), named(2, "b", "", "")},
-			map[uint32]string{2: "b B"}, 1,
+			map[uint32]string{2: "b B"},
+			1,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -43,6 +43,9 @@ type Limits struct {
 	NameBytes int
 	// ListItems is the length of a list in a filter. Defaults to 1,000.
 	ListItems int
+	// Conditions is the number of operators in a filter: each change is held against them.
+	// Defaults to 200.
+	Conditions int
 	// PatternBytes is the length of a like pattern. Defaults to 1,000.
 	PatternBytes int
 }
@@ -63,6 +66,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Operations, 10)
 	set(&l.NameBytes, 128)
 	set(&l.ListItems, 1000)
+	set(&l.Conditions, 200)
 	set(&l.PatternBytes, 1000)
 	return l
 }

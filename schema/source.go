@@ -27,6 +27,8 @@ type TableDef struct {
 	Persistence byte
 	// Partition tells that the table is a partition of another.
 	Partition bool
+	// Inherited tells that other tables inherit from this one, which is not partitioned.
+	Inherited bool
 	// Identity is the table's; of a partitioned table the weakest among its own and those of
 	// its partitions, since a partition's own identity decides what its old images hold.
 	Identity cdc.Identity

@@ -43,7 +43,7 @@ func isPlainName(s string) bool {
 	return s != "" && !strings.Contains(strings.ReplaceAll(reservedWords, "\n", " "), " "+s+" ")
 }
 
-// Name is the table's name in SQL.
+// SQLName is the table's name in SQL.
 func (d *TableDef) SQLName() string { return QuoteName(d.Schema, d.Name) }
 
 func (d *TableDef) object() string { return "table " + d.SQLName() }

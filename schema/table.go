@@ -116,6 +116,6 @@ func (t *Table) appendRowID(dst []byte, image cdc.Row) []byte {
 
 // appendCounted appends s behind its length, so that no two sequences of strings look alike.
 func appendCounted(dst []byte, s string) []byte {
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s))) //nolint:gosec // PostgreSQL's values stay below 1 GB
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s)))
 	return append(dst, s...)
 }

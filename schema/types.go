@@ -1,11 +1,8 @@
 package schema
 
-import "strings"
-
 // A scalar is a leaf type of the API: how its values are written, and how filters compare them.
 type scalar struct {
-	name        string
-	description string // "" for the scalars that GraphQL itself has
+	name string
 	// filter names the input type with the operators; the operators follow from compare.
 	filter string
 	write  writeFunc
@@ -170,6 +167,3 @@ func (t *columnType) collated(d *ColumnDef) *columnType {
 	}
 	return &c
 }
-
-// elementName is the name inside the brackets of a list type.
-func elementName(graphql string) string { return strings.Trim(graphql, "[]!") }

@@ -20,8 +20,9 @@ func compileFilter(t *roleTable, l *Limits, v any) (*Filter, error) {
 }
 
 type filterCompiler struct {
-	table  *roleTable
-	limits *Limits
+	table      *roleTable
+	limits     *Limits
+	conditions int // operators so far
 }
 
 // object compiles an object of the filter type: all that it names must hold.
@@ -153,6 +154,9 @@ func (c *filterCompiler) operator(at int, name string, v any, path string) (*con
 	if v == nil {
 		return nil, badInput("%s: null is no operand; use isNull", path)
 	}
+	if c.conditions++; c.conditions > c.limits.Conditions {
+		return nil, limitError("where: the filter has more than %d conditions", c.limits.Conditions)
+	}
 	switch out.op {
 	case opIsNull:
 		b, ok := v.(bool)
@@ -167,10 +171,11 @@ func (c *filterCompiler) operator(at int, name string, v any, path string) (*con
 		return out, c.text(out, v, path)
 	case 0:
 		return nil, badInput("%s: unknown operator", path)
+	default:
+		operand, err := c.operand(out, v, path)
+		out.operand = operand
+		return out, err
 	}
-	operand, err := c.operand(out, v, path)
-	out.operand = operand
-	return out, err
 }
 
 func (c *filterCompiler) operand(out *condition, v any, path string) (value, error) {

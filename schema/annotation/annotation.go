@@ -69,6 +69,9 @@ func Parse(target Target, comment string) (schema.Directives, []Mistake) {
 		p.parseLine()
 	}
 	p.directives.Description = trimBlankLines(p.description.String())
+	if p.directives.Omit && (p.seen["name"] || p.seen["deprecated"]) {
+		p.note(place{1, 1}, "@omit leaves the column out, so the other directives have no effect")
+	}
 	return p.directives, p.mistakes
 }
 

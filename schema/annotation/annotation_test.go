@@ -154,6 +154,14 @@ func TestMistakesHaveAPlaceAndASuggestion(t *testing.T) {
 	}
 }
 
+func TestDirectivesBesideOmitAreNoted(t *testing.T) {
+	t.Parallel()
+	got, mistakes := annotation.Parse(annotation.OnColumn, "@omit\n@name(as: \"x\")")
+	if !got.Omit || len(mistakes) != 1 || !mistakes[0].Note || !strings.Contains(mistakes[0].Message, "no effect") {
+		t.Errorf("got %+v, %+v", got, mistakes)
+	}
+}
+
 func TestAMistakeDisablesItsTableAlone(t *testing.T) {
 	t.Parallel()
 	status := &schema.Type{OID: 20000, Schema: "public", Name: "status", Kind: 'e', Labels: []string{"a"}, Comment: "@nmae"}

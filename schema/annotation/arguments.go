@@ -73,7 +73,7 @@ func (p *parser) legalHere(def *ast.DirectiveDefinition, begin place) bool {
 }
 
 func targetOf(l ast.DirectiveLocation) Target {
-	switch l { //nolint:exhaustive // those of directives.graphql
+	switch l {
 	case ast.LocationObject:
 		return OnTable
 	case ast.LocationFieldDefinition:
