@@ -1,0 +1,156 @@
+package rowtide_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rowtide/rowtide/internal/client"
+	"github.com/rowtide/rowtide/internal/feedtest"
+	"github.com/rowtide/rowtide/testcontainers/pgtest"
+)
+
+// ended waits for the error that ends the only subscription on a socket.
+func ended(t *testing.T, c *client.Client) string {
+	t.Helper()
+	for {
+		m, err := c.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Type == "error" {
+			return string(m.Payload)
+		}
+	}
+}
+
+// TestPolicyChangesAtItsCommit writes rows before, in and behind a transaction that changes a
+// policy: none is shown to somebody whom the policy of that moment does not let see it, and the
+// subscription heals by itself.
+//
+// Covers S56, S57.
+func TestPolicyChangesAtItsCommit(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "ana", "(snapshot: true)")
+	until(t, c, isKind("LIVE"))
+
+	db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'seen')")
+	if f := next(t, c, "notes"); f.Kind != feedtest.Insert {
+		t.Fatalf("want the insert, got %s", f)
+	}
+	db.Exec(t, `BEGIN; ALTER POLICY own ON notes USING (false); INSERT INTO notes VALUES (2, 'ana', 'hidden'); COMMIT;`)
+	db.Exec(t, "INSERT INTO notes VALUES (3, 'ana', 'hidden')")
+	f := next(t, c, "notes")
+	if f.Kind != feedtest.Reset || f.Reason != "policy_changed" {
+		t.Fatalf("want RESET policy_changed, got %s", f)
+	}
+	if f := next(t, c, "notes"); f.Kind != feedtest.Live {
+		t.Fatalf("nothing is visible under the new policy, so LIVE should follow: got %s", f)
+	}
+	db.Exec(t, "ALTER POLICY own ON notes USING (true)")
+	seen := 0
+	until(t, c, func(f *feedtest.Frame) bool {
+		if f.Kind == feedtest.Snapshot {
+			seen++
+		}
+		return f.Kind == feedtest.Live && seen == 3
+	})
+}
+
+// TestRevokedPrivilegeEndsWhatItAllowed takes the privilege to read away from a role.
+//
+// Covers S29, R05.
+func TestRevokedPrivilegeEndsWhatItAllowed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "ana", "")
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "BEGIN; REVOKE SELECT ON notes FROM "+role+"; INSERT INTO notes VALUES (1, 'ana', 'not for ana any more'); COMMIT")
+	if got := ended(t, c); !strings.Contains(got, "SCHEMA_CHANGED") || strings.Contains(got, "not for ana") {
+		t.Errorf("want SCHEMA_CHANGED, got %s", got)
+	}
+}
+
+// TestRoleMembershipIsPolled takes a role's own membership away, for which no event trigger
+// fires: within the polling interval the policies for that group bind no more.
+//
+// Covers S29, R03.
+func TestRoleMembershipIsPolled(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role, group := db.Role(t, "web_user"), db.Role(t, "staff")
+	db.Exec(t, notes(role)+"CREATE POLICY staff ON notes FOR SELECT TO "+group+" USING (true); GRANT "+group+" TO "+role)
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "ana", "(snapshot: true)")
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "INSERT INTO notes VALUES (1, 'ben', 'for staff')")
+	until(t, c, isKind("INSERT"))
+	db.Exec(t, "REVOKE "+group+" FROM "+role)
+	if f := until(t, c, isKind("RESET")); f.Reason != "policy_changed" {
+		t.Errorf("want RESET policy_changed, got %s", f)
+	}
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "INSERT INTO notes VALUES (2, 'ben', 'hidden'), (3, 'ana', 'seen')")
+	if f := next(t, c, "notes"); string(f.Row["id"]) != "3" {
+		t.Errorf("want the row of ana alone, got %s", f)
+	}
+}
+
+// TestColumnsComeAndGo changes a table under a subscription: one that does not use what changed
+// goes on, one that does ends.
+//
+// Covers C52, C54.
+func TestColumnsComeAndGo(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role)+"ALTER TABLE notes ADD extra int")
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "ana", "")
+	until(t, c, isKind("LIVE"))
+	other := s.dial(t, role, map[string]any{"sub": "ana"})
+	if err := other.Subscribe(t.Context(), "1", "subscription { notes { kind row { extra } } }", nil); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := other.Next(t.Context()); err != nil || !strings.Contains(string(m.Payload), "LIVE") {
+		t.Fatal(m, err)
+	}
+	db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'a', 1)")
+	db.Exec(t, `BEGIN; ALTER TABLE notes DROP extra, ADD note text DEFAULT 'n'; INSERT INTO notes VALUES (2, 'ana', 'b', 'm'); COMMIT`)
+	if got := ended(t, other); !strings.Contains(got, "SCHEMA_CHANGED") {
+		t.Errorf("want SCHEMA_CHANGED, got %s", got)
+	}
+	db.Exec(t, "INSERT INTO notes VALUES (3, 'ana', 'c', 'o')")
+	for i, text := range []string{`"a"`, `"b"`, `"c"`} {
+		if f := next(t, c, "notes"); string(f.Row["id"]) != strconv.Itoa(i+1) || string(f.Row["text"]) != text {
+			t.Errorf("want row %d with text %s, got %s %s", i+1, text, f, f.Row)
+		}
+	}
+}
+
+// TestATableRenamedOrMadeAnewIsNotFollowed drops a table and makes one of the same name: the
+// subscription was to the old one.
+//
+// Covers C55.
+func TestATableRenamedOrMadeAnewIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "ana", "")
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "DROP TABLE notes; "+notes(role)+" ALTER TABLE notes REPLICA IDENTITY FULL; ALTER PUBLICATION rowtide ADD TABLE notes; INSERT INTO notes VALUES (1, 'ana', 'in the new one')")
+	if got := ended(t, c); !strings.Contains(got, "SCHEMA_CHANGED") {
+		t.Errorf("want SCHEMA_CHANGED, got %s", got)
+	}
+	c = subscribeNotes(t, s, role, "ana", "(snapshot: true)")
+	until(t, c, isKind("SNAPSHOT"))
+}
