@@ -49,6 +49,9 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	if cfg.Dev && cfg.JWTSecret == "" {
+		cfg.JWTSecret = NewSecret()
+	}
 	s := &Server{cfg: cfg, log: cfg.Logger, ready: make(chan struct{})}
 	s.mux = s.routes()
 	return s, nil
@@ -78,6 +81,33 @@ func (s *Server) WaitReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// devTokenLife is a working day.
+const devTokenLife = 12 * time.Hour
+
+// DevTokens gives a token for each served role, by role. It waits until the service is ready,
+// and is for Config.Dev alone.
+func (s *Server) DevTokens(ctx context.Context) (map[string]string, error) {
+	if !s.cfg.Dev {
+		return nil, errors.New("tokens are given away with --dev only")
+	}
+	if err := s.WaitReady(ctx); err != nil {
+		return nil, err
+	}
+	p := s.pipeline.Load()
+	if p == nil {
+		return nil, errors.New("the service has stopped")
+	}
+	tokens := map[string]string{}
+	for _, role := range p.cfg.roles() {
+		token, err := Token(p.cfg, role, nil, devTokenLife)
+		if err != nil {
+			return nil, err
+		}
+		tokens[role] = token
+	}
+	return tokens, nil
 }
 
 // Handler serves /graphql, /healthz and /readyz. It may be mounted below a prefix with

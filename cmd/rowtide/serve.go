@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rowtide/rowtide"
 )
@@ -52,5 +57,24 @@ func (c serveCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	return server.ListenAndServe(ctx, c.Listen)
+	if !c.Dev {
+		return server.ListenAndServe(ctx, c.Listen)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.ListenAndServe(ctx, c.Listen) })
+	g.Go(func() error { return printTokens(ctx, server, s) })
+	return g.Wait()
+}
+
+func printTokens(ctx context.Context, server *rowtide.Server, s streams) error {
+	tokens, err := server.DevTokens(ctx)
+	if err != nil {
+		return nil // the service says why it did not come to it
+	}
+	for _, role := range slices.Sorted(maps.Keys(tokens)) {
+		if _, err := fmt.Fprintf(s.Out, "Token of %s:\n%s\n", role, tokens[role]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
