@@ -35,20 +35,20 @@ func TestPolicyChangesAtItsCommit(t *testing.T) {
 	role := db.Role(t, "web_user")
 	db.Exec(t, notes(role))
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "ana", "(snapshot: true)")
+	c := subscribeNotes(t, s, role, "(snapshot: true)")
 	until(t, c, isKind("LIVE"))
 
 	db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'seen')")
-	if f := next(t, c, "notes"); f.Kind != feedtest.Insert {
+	if f := next(t, c); f.Kind != feedtest.Insert {
 		t.Fatalf("want the insert, got %s", f)
 	}
 	db.Exec(t, `BEGIN; ALTER POLICY own ON notes USING (false); INSERT INTO notes VALUES (2, 'ana', 'hidden'); COMMIT;`)
 	db.Exec(t, "INSERT INTO notes VALUES (3, 'ana', 'hidden')")
-	f := next(t, c, "notes")
+	f := next(t, c)
 	if f.Kind != feedtest.Reset || f.Reason != "policy_changed" {
 		t.Fatalf("want RESET policy_changed, got %s", f)
 	}
-	if f := next(t, c, "notes"); f.Kind != feedtest.Live {
+	if f := next(t, c); f.Kind != feedtest.Live {
 		t.Fatalf("nothing is visible under the new policy, so LIVE should follow: got %s", f)
 	}
 	db.Exec(t, "ALTER POLICY own ON notes USING (true)")
@@ -70,7 +70,7 @@ func TestRevokedPrivilegeEndsWhatItAllowed(t *testing.T) {
 	role := db.Role(t, "web_user")
 	db.Exec(t, notes(role))
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "ana", "")
+	c := subscribeNotes(t, s, role, "")
 	until(t, c, isKind("LIVE"))
 	db.Exec(t, "BEGIN; REVOKE SELECT ON notes FROM "+role+"; INSERT INTO notes VALUES (1, 'ana', 'not for ana any more'); COMMIT")
 	if got := ended(t, c); !strings.Contains(got, "SCHEMA_CHANGED") || strings.Contains(got, "not for ana") {
@@ -88,7 +88,7 @@ func TestRoleMembershipIsPolled(t *testing.T) {
 	role, group := db.Role(t, "web_user"), db.Role(t, "staff")
 	db.Exec(t, notes(role)+"CREATE POLICY staff ON notes FOR SELECT TO "+group+" USING (true); GRANT "+group+" TO "+role)
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "ana", "(snapshot: true)")
+	c := subscribeNotes(t, s, role, "(snapshot: true)")
 	until(t, c, isKind("LIVE"))
 	db.Exec(t, "INSERT INTO notes VALUES (1, 'ben', 'for staff')")
 	until(t, c, isKind("INSERT"))
@@ -98,7 +98,7 @@ func TestRoleMembershipIsPolled(t *testing.T) {
 	}
 	until(t, c, isKind("LIVE"))
 	db.Exec(t, "INSERT INTO notes VALUES (2, 'ben', 'hidden'), (3, 'ana', 'seen')")
-	if f := next(t, c, "notes"); string(f.Row["id"]) != "3" {
+	if f := next(t, c); string(f.Row["id"]) != "3" {
 		t.Errorf("want the row of ana alone, got %s", f)
 	}
 }
@@ -113,7 +113,7 @@ func TestColumnsComeAndGo(t *testing.T) {
 	role := db.Role(t, "web_user")
 	db.Exec(t, notes(role)+"ALTER TABLE notes ADD extra int")
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "ana", "")
+	c := subscribeNotes(t, s, role, "")
 	until(t, c, isKind("LIVE"))
 	other := s.dial(t, role, map[string]any{"sub": "ana"})
 	if err := other.Subscribe(t.Context(), "1", "subscription { notes { kind row { extra } } }", nil); err != nil {
@@ -123,7 +123,7 @@ func TestColumnsComeAndGo(t *testing.T) {
 		t.Fatal(m, err)
 	}
 	wantRow := func(id int, text string) {
-		if f := next(t, c, "notes"); string(f.Row["id"]) != strconv.Itoa(id) || string(f.Row["text"]) != text {
+		if f := next(t, c); string(f.Row["id"]) != strconv.Itoa(id) || string(f.Row["text"]) != text {
 			t.Errorf("want row %d with text %s, got %s %s", id, text, f, f.Row)
 		}
 	}
@@ -148,12 +148,12 @@ func TestATableRenamedOrMadeAnewIsNotFollowed(t *testing.T) {
 	role := db.Role(t, "web_user")
 	db.Exec(t, notes(role))
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "ana", "")
+	c := subscribeNotes(t, s, role, "")
 	until(t, c, isKind("LIVE"))
 	db.Exec(t, "DROP TABLE notes; "+notes(role)+" ALTER TABLE notes REPLICA IDENTITY FULL; ALTER PUBLICATION rowtide ADD TABLE notes; INSERT INTO notes VALUES (1, 'ana', 'in the new one')")
 	if got := ended(t, c); !strings.Contains(got, "SCHEMA_CHANGED") {
 		t.Errorf("want SCHEMA_CHANGED, got %s", got)
 	}
-	c = subscribeNotes(t, s, role, "ana", "(snapshot: true)")
+	c = subscribeNotes(t, s, role, "(snapshot: true)")
 	until(t, c, isKind("SNAPSHOT"))
 }

@@ -26,9 +26,10 @@ func notes(role string) string {
 
 const followNotes = `{ kind rowId row { id text } old { id text } changed cursor reason transaction { id last xid commitLsn } }`
 
-func subscribeNotes(t *testing.T, s *service, role, sub, arguments string) *client.Client {
+// subscribeNotes subscribes ana.
+func subscribeNotes(t *testing.T, s *service, role, arguments string) *client.Client {
 	t.Helper()
-	c := s.dial(t, role, map[string]any{"sub": sub})
+	c := s.dial(t, role, map[string]any{"sub": "ana"})
 	if err := c.Subscribe(t.Context(), "1", "subscription { notes"+arguments+" "+followNotes+" }", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func subscribeNotes(t *testing.T, s *service, role, sub, arguments string) *clie
 func until(t *testing.T, c *client.Client, wanted func(*feedtest.Frame) bool) *feedtest.Frame {
 	t.Helper()
 	for {
-		if f := next(t, c, "notes"); wanted(f) {
+		if f := next(t, c); wanted(f) {
 			return f
 		}
 	}
@@ -63,7 +64,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 			role := db.Role(t, "web_user")
 			db.Exec(t, notes(role))
 			s := start(t, settings(t, db, role))
-			c := subscribeNotes(t, s, role, "ana", "(snapshot: true)")
+			c := subscribeNotes(t, s, role, "(snapshot: true)")
 			until(t, c, isKind("LIVE"))
 			db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'before')")
 			until(t, c, isKind("INSERT"))
@@ -111,7 +112,7 @@ func TestStoppingDrains(t *testing.T) {
 	role := db.Role(t, "web_user")
 	db.Exec(t, notes(role))
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "ana", "")
+	c := subscribeNotes(t, s, role, "")
 	until(t, c, isKind("LIVE"))
 	db.Exec(t, "INSERT INTO notes SELECT n, 'ana', repeat('x', 100) FROM generate_series(1, 2000) n")
 	first := until(t, c, isKind("INSERT"))
@@ -162,7 +163,7 @@ func TestWhatCommitsAfterLiveArrives(t *testing.T) {
 		if _, err := pool.Exec(t.Context(), "INSERT INTO notes VALUES ($1, 'ana', 'x')", n+1); err != nil {
 			t.Fatal(err)
 		}
-		if f := next(t, c, "notes"); f.Kind != feedtest.Insert {
+		if f := next(t, c); f.Kind != feedtest.Insert {
 			t.Fatalf("want the insert, got %s", f)
 		}
 		if err := c.Complete(t.Context(), "1"); err != nil {

@@ -46,7 +46,7 @@ func (s *Server) open(ctx context.Context) (_ *pipeline, err error) {
 	p := &pipeline{log: s.log}
 	defer func() {
 		if err != nil {
-			p.close()
+			p.close() //nolint:contextcheck // closing outlives what it closes
 		}
 	}()
 	if p.cfg, err = prepare(ctx, s.cfg); err != nil {

@@ -65,7 +65,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer p.close()
+	defer p.close() //nolint:contextcheck // closing outlives what it closes
 	defer s.pipeline.Store(nil)
 	return p.run(ctx, func() {
 		s.pipeline.Store(p)

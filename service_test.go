@@ -136,19 +136,19 @@ func token(t *testing.T, role string, claims any) string {
 	return token
 }
 
-// next gives the next frame of the only subscription on a socket.
-func next(t *testing.T, c *client.Client, field string) *feedtest.Frame {
+// next gives the next frame of the only subscription on a socket, which is to notes.
+func next(t *testing.T, c *client.Client) *feedtest.Frame {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	m, err := c.Next(ctx)
 	if err != nil {
-		t.Fatalf("wait for a frame of %s: %v", field, err)
+		t.Fatalf("wait for a frame: %v", err)
 	}
 	if m.Type != "next" {
-		t.Fatalf("want a frame of %s, got %s %s", field, m.Type, m.Payload)
+		t.Fatalf("want a frame, got %s %s", m.Type, m.Payload)
 	}
-	f, err := feedtest.ParseFrame(m.Payload, field)
+	f, err := feedtest.ParseFrame(m.Payload, "notes")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,8 @@ func (f *follower) read(ctx context.Context) error {
 		}
 	}
 	cancel()
-	for range messages { // until the reader has ended
+	for range messages {
+		continue // until the reader has ended
 	}
 	return nil
 }

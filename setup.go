@@ -142,13 +142,13 @@ func prepareAdmin(ctx context.Context, cfg *Config) error {
 	report, err := Setup(ctx, sc)
 	for _, step := range report.Steps {
 		if step.State == migrations.Done {
-			cfg.Logger.Info("setup: " + step.What)
+			cfg.Logger.Info("setup", "done", step.What)
 		}
 	}
 	var refused *migrations.RefusedError
 	if errors.As(err, &refused) {
 		for _, step := range refused.Steps {
-			cfg.Logger.Warn("setup refused: "+step.What, "why", step.Why)
+			cfg.Logger.Warn("setup refused", "what", step.What, "why", step.Why)
 		}
 	} else if err != nil {
 		return err
@@ -171,7 +171,7 @@ func syncAnnotations(ctx context.Context, cfg Config) error {
 	})
 	for _, step := range report.Steps {
 		if step.State == migrations.Done {
-			cfg.Logger.Info("sync: " + step.What)
+			cfg.Logger.Info("sync", "done", step.What)
 		}
 	}
 	return err

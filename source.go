@@ -82,7 +82,7 @@ func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
 	}
 	s.fingerprint = fingerprint
 	for _, p := range problems {
-		s.log.Warn("annotation: "+p.Message, "object", p.Object, "line", p.Line, "column", p.Column, "hint", p.Hint)
+		s.log.Warn("annotation is not in force", "object", p.Object, "line", p.Line, "column", p.Column, "problem", p.Message, "hint", p.Hint)
 	}
 	if len(catalog.Tables()) == 0 {
 		s.log.Warn("no table is served: annotate one with COMMENT ON TABLE … IS '@subscribe'")

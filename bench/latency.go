@@ -53,7 +53,7 @@ func Latency(ctx context.Context, cfg LatencyConfig) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer bed.close()
+	defer bed.close(ctx)
 
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return bed.serve(gctx) })
@@ -85,7 +85,7 @@ func newLatencyBed(ctx context.Context) (*latencyBed, error) {
 	}
 	b := &latencyBed{cluster: cluster, url: cluster.URL("postgres", "postgres")}
 	if err := b.load(ctx); err != nil {
-		b.close()
+		b.close(ctx)
 		return nil, err
 	}
 	return b, nil
@@ -112,8 +112,8 @@ func (b *latencyBed) load(ctx context.Context) error {
 
 func (b *latencyBed) serve(ctx context.Context) error { return b.server.Serve(ctx, b.listener) }
 
-func (b *latencyBed) close() {
-	stop, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+func (b *latencyBed) close(ctx context.Context) {
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	_ = b.cluster.Stop(stop)
 }
@@ -135,7 +135,7 @@ func (b *latencyBed) measure(ctx context.Context, rounds int) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer raw.close()
+	defer raw.close(ctx)
 	version, _, _ = strings.Cut(version, " ")
 	result := &Result{Scenario: "latency", Postgres: version, Rounds: rounds, Ratios: map[string]float64{}}
 	for _, table := range []string{"plain", "owned"} {
@@ -154,7 +154,7 @@ func (b *latencyBed) measureTable(ctx context.Context, conn *pgx.Conn, raw *rawC
 	if err != nil {
 		return err
 	}
-	defer frames.CloseNow()
+	defer frames.CloseNow() //nolint:errcheck // it was read, and is of no more use
 	warmup := rounds / 10
 	samples := make([]sample, 0, rounds)
 	for i := range rounds + warmup {

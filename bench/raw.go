@@ -67,8 +67,8 @@ func (r *rawConsumer) wait(ctx context.Context, id int) (time.Time, error) {
 	}
 }
 
-func (r *rawConsumer) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (r *rawConsumer) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	_ = r.conn.Close(ctx)
 }

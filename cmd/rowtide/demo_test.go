@@ -281,7 +281,8 @@ func TestDemoPrintsACommandThatWorks(t *testing.T) {
 		done <- run(ctx, []string{"subscribe", "--url", p.graphql, "--token", p.token, p.tried}, to, t.Output())
 	}()
 	lines := bufio.NewScanner(out)
-	for lines.Scan() && !strings.Contains(lines.Text(), "LIVE") {
+	for !strings.Contains(lines.Text(), "LIVE") && lines.Scan() {
+		continue
 	}
 	if !lines.Scan() || !strings.Contains(lines.Text(), `"kind"`) {
 		t.Errorf("no change came behind LIVE: %q", lines.Text())

@@ -20,7 +20,7 @@ func (c subscribeCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	defer conn.CloseNow()
+	defer conn.CloseNow() //nolint:errcheck // it was read, and is of no more use
 	if err := conn.Subscribe(ctx, "1", c.Query, nil); err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	defer stop(cluster)
+	defer stop(ctx, cluster)
 	url := cluster.URL(testcontainers.Superuser, "postgres")
 
 	step("Loading the sample: teams, members and tasks, with row-level security …")
@@ -97,8 +97,8 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	return l, nil
 }
 
-func stop(c *testcontainers.Cluster) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func stop(ctx context.Context, c *testcontainers.Cluster) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	_ = c.Stop(ctx) // what it cannot remove, its watchdog does
 }
