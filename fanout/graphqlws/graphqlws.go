@@ -184,12 +184,6 @@ func (h *Handler) stop() []*conn {
 	return out
 }
 
-func (h *Handler) isDraining() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.draining
-}
-
 // tokenInURL tells of a token in the query string, under the names that people give it.
 func tokenInURL(r *http.Request) bool {
 	q := r.URL.Query()
