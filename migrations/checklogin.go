@@ -47,7 +47,7 @@ func CheckLogin(ctx context.Context, cfg LoginConfig) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it only read
+	defer conn.Close(context.WithoutCancel(ctx))
 	var login string
 	if err := conn.QueryRow(ctx, `SELECT session_user::text`).Scan(&login); err != nil {
 		return fmt.Errorf("read login: %w", err)

@@ -71,11 +71,14 @@ func TestAPoolerInsteadOfTheServerIsNamed(t *testing.T) {
 	db := pgtest.New(t)
 	role := db.Role(t, "web_user")
 	cfg := migrations.LoginConfig{URL: db.URL(db.Login(t, "svc", role)), Roles: []string{role}}
-	at := pooler(t, db)
-	cfg.URL = strings.Replace(cfg.URL, hostOf(t, cfg.URL), at, 1)
-	err := migrations.CheckLogin(t.Context(), cfg)
-	if err == nil || !strings.Contains(err.Error(), "use the server's own address") || strings.Contains(err.Error(), "\n") {
-		t.Errorf("error %v", err)
+	direct := hostOf(t, cfg.URL)
+	for _, parameter := range []string{"replication", "search_path"} {
+		via := cfg
+		via.URL = strings.Replace(cfg.URL, direct, pooler(t, db, parameter), 1)
+		err := migrations.CheckLogin(t.Context(), via)
+		if err == nil || !strings.Contains(err.Error(), "use the server's own address") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("refusing %s: %v", parameter, err)
+		}
 	}
 }
 
@@ -89,9 +92,9 @@ func hostOf(t *testing.T, url string) string {
 	return host
 }
 
-// pooler passes connections on but for the start of a replication, which it refuses in PgBouncer's
-// words.
-func pooler(t *testing.T, db *pgtest.DB) string {
+// pooler passes connections on but for those with one startup parameter, which it refuses in
+// PgBouncer's words.
+func pooler(t *testing.T, db *pgtest.DB, parameter string) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -105,13 +108,13 @@ func pooler(t *testing.T, db *pgtest.DB) string {
 			if err != nil {
 				return
 			}
-			go pool(t.Context(), c, server)
+			go pool(t.Context(), c, server, parameter)
 		}
 	}()
 	return l.Addr().String()
 }
 
-func pool(ctx context.Context, client net.Conn, server string) {
+func pool(ctx context.Context, client net.Conn, server, parameter string) {
 	defer client.Close()
 	b := pgproto3.NewBackend(client, client)
 	m, err := b.ReceiveStartupMessage()
@@ -122,9 +125,9 @@ func pool(ctx context.Context, client net.Conn, server string) {
 	if !ok {
 		return
 	}
-	if _, ok := start.Parameters["replication"]; ok {
-		b.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "08P01", Message: "unsupported startup parameter: replication"})
-		b.Flush() //nolint:errcheck // the client notices
+	if _, ok := start.Parameters[parameter]; ok {
+		b.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "08P01", Message: "unsupported startup parameter: " + parameter})
+		b.Flush()
 		return
 	}
 	s, err := (&net.Dialer{}).DialContext(ctx, "tcp", server)

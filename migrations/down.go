@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgerrcode"
@@ -201,44 +200,56 @@ func (s *session) dropEventTriggers(ctx context.Context, _ []creation) error {
 	return nil
 }
 
-// revoke takes back what was granted outside schema rowtide, unless its object is gone.
+// revoke takes back what was granted, unless its object or the grantee is gone.
 func (s *session) revoke(ctx context.Context, made []creation) error {
 	for _, c := range made {
-		var object, sql string
-		switch c.Kind {
-		case "usage":
-			object, sql = `SELECT FROM pg_namespace WHERE nspname = $1`, "REVOKE USAGE ON SCHEMA "+ident(c.Name)+" FROM "+ident(c.Detail)
-		case "connect":
-			object, sql = `SELECT FROM pg_database WHERE datname = $1`, "REVOKE CONNECT ON DATABASE "+ident(c.Name)+" FROM "+ident(c.Detail)
-		case "membership":
-			object, sql = `SELECT FROM pg_roles WHERE rolname = $1`, "REVOKE "+ident(c.Name)+" FROM "+ident(c.Detail)
-		case "installation":
-			object, sql = `SELECT FROM pg_roles WHERE rolname = $1`,
-				"REVOKE ALL ON rowtide.installation FROM "+ident(c.Name)+"; REVOKE ALL ON SCHEMA rowtide FROM "+ident(c.Name)
-		default:
+		g, ok := c.grant()
+		if !ok {
 			continue
 		}
-		statements := []string{forget(c.Kind, c.Name, c.Detail)}
-		there, err := s.exists(ctx, object, c.Name)
+		there, err := s.exists(ctx, g.object, c.Name)
 		if err != nil {
 			return err
 		}
-		grantee := c.Detail
-		if grantee == "" {
-			grantee = c.Name
-		}
-		role, err := s.exists(ctx, `SELECT FROM pg_roles WHERE rolname = $1`, grantee)
+		role, err := s.exists(ctx, `SELECT FROM pg_roles WHERE rolname = $1`, g.grantee)
 		if err != nil {
 			return err
 		}
+		var sql []string
 		if there && role {
-			statements = append(strings.Split(sql, "; "), statements...)
+			sql = g.revoke
 		}
-		if err := s.do(ctx, fmt.Sprintf("revoke %s on %s from %s", c.Kind, c.Name, grantee), statements...); err != nil {
+		what := fmt.Sprintf("revoke %s on %s from %s", c.Kind, c.Name, g.grantee)
+		if err := s.do(ctx, what, append(sql, forget(c.Kind, c.Name, c.Detail))...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// A grant is how to take back one that Setup or Sync made.
+type grant struct {
+	grantee string
+	object  string // a query that gives a row while the object, $1, is there
+	revoke  []string
+}
+
+// grant tells whether the row is of a grant, and of which.
+func (c creation) grant() (grant, bool) {
+	from := " FROM " + ident(c.Detail)
+	switch c.Kind {
+	case "usage":
+		return grant{c.Detail, `SELECT FROM pg_namespace WHERE nspname = $1`, []string{"REVOKE USAGE ON SCHEMA " + ident(c.Name) + from}}, true
+	case "connect":
+		return grant{c.Detail, `SELECT FROM pg_database WHERE datname = $1`, []string{"REVOKE CONNECT ON DATABASE " + ident(c.Name) + from}}, true
+	case "membership":
+		return grant{c.Detail, `SELECT FROM pg_roles WHERE rolname = $1`, []string{"REVOKE " + ident(c.Name) + from}}, true
+	case "installation":
+		return grant{c.Name, `SELECT FROM pg_roles WHERE rolname = $1`, []string{
+			"REVOKE ALL ON rowtide.installation FROM " + ident(c.Name), "REVOKE ALL ON SCHEMA rowtide FROM " + ident(c.Name),
+		}}, true
+	}
+	return grant{}, false
 }
 
 // dropRoles drops the login and the roles that setup made; those that have come to own or use

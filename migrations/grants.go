@@ -72,15 +72,44 @@ SELECT current_database()::text,
 		remember("installation", login, ""))
 }
 
-// usage opens the served schemas to the login, and those that the tables' policies name: policies
-// are parsed as the login (R06), though evaluated under the role.
+// A schemaNeed is a schema that the login has to have USAGE on.
+type schemaNeed struct {
+	Schema string
+	Has    bool
+}
+
+// usage opens the schemas to the login that it needs.
 func (s *session) usage(ctx context.Context, cfg SyncConfig) error {
 	if cfg.Login == "" {
 		return nil
 	}
-	schemas, names := make([]string, 0, len(cfg.Tables)), make([]string, 0, len(cfg.Tables))
-	for _, t := range cfg.Tables {
-		schemas, names = append(schemas, t.Schema), append(names, t.Name)
+	needs, err := s.schemaNeeds(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	for _, n := range needs {
+		what := fmt.Sprintf("USAGE on schema %s for %s", n.Schema, cfg.Login)
+		if n.Has {
+			s.already(what)
+			continue
+		}
+		grant := fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", ident(n.Schema), ident(cfg.Login))
+		err := s.do(ctx, what, grant, remember("usage", n.Schema, cfg.Login))
+		if code(err) == pgerrcode.InsufficientPrivilege {
+			s.step(Refused, what, "only its owner can: run, as the owner, "+grant, grant)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// schemaNeeds are the served schemas, and those that the tables' policies name: policies are parsed
+// as the login (R06), though evaluated under the role.
+func (s *session) schemaNeeds(ctx context.Context, cfg SyncConfig) ([]schemaNeed, error) {
+	schemas, names := make([]string, len(cfg.Tables)), make([]string, len(cfg.Tables))
+	for i, t := range cfg.Tables {
+		schemas[i], names[i] = t.Schema, t.Name
 	}
 	rows, err := s.conn.Query(ctx, `
 WITH named(oid) AS (
@@ -102,29 +131,11 @@ SELECT n.nspname::text,
          EXISTS (SELECT FROM aclexplode(n.nspacl) a WHERE a.grantee = 0 AND a.privilege_type = 'USAGE'))
 FROM named JOIN pg_namespace n ON n.oid = named.oid ORDER BY 1`, cfg.Login, cfg.Schemas, schemas, names)
 	if err != nil {
-		return fmt.Errorf("read schemas: %w", err)
+		return nil, fmt.Errorf("read schemas: %w", err)
 	}
-	type need struct {
-		Schema string
-		Has    bool
-	}
-	needs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[need])
+	needs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[schemaNeed])
 	if err != nil {
-		return fmt.Errorf("read schemas: %w", err)
+		return nil, fmt.Errorf("read schemas: %w", err)
 	}
-	for _, n := range needs {
-		what := fmt.Sprintf("USAGE on schema %s for %s", n.Schema, cfg.Login)
-		if n.Has {
-			s.already(what)
-			continue
-		}
-		grant := fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", ident(n.Schema), ident(cfg.Login))
-		err := s.do(ctx, what, grant, remember("usage", n.Schema, cfg.Login))
-		if code(err) == pgerrcode.InsufficientPrivilege {
-			s.step(Refused, what, "only its owner can: run, as the owner, "+grant, grant)
-		} else if err != nil {
-			return err
-		}
-	}
-	return nil
+	return needs, nil
 }

@@ -30,11 +30,15 @@ type changed struct {
 	needed bool
 }
 
-// restoreSQL puts the identity back, unless somebody else changed it since or needs it.
+// restoreSQL puts the identity back, unless somebody else changed it since. While it is needed it
+// stays, and is remembered.
 func (c changed) restoreSQL() []string {
 	gone := fmt.Sprintf("DELETE FROM rowtide.replica_identity WHERE relation = %d", c.oid)
-	if !c.full || c.needed {
+	switch {
+	case !c.full:
 		return []string{gone}
+	case c.needed:
+		return nil
 	}
 	to := "DEFAULT"
 	switch {

@@ -33,15 +33,6 @@ type member struct {
 	identity string
 }
 
-// members are the quoted names of the tree.
-func (r *relation) members() []string {
-	out := make([]string, len(r.tree))
-	for i, m := range r.tree {
-		out[i] = m.name
-	}
-	return out
-}
-
 // weak are those whose identity is not full yet. Partitions count: rows are written to them, and
 // ALTER TABLE ... REPLICA IDENTITY does not reach from the table to its partitions.
 func (r *relation) weak() []string {
@@ -148,6 +139,9 @@ func (s *session) tree(ctx context.Context, t Table) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read table %s: %w", t, err)
 	}
-	r := relation{tree: tree}
-	return r.members(), nil
+	out := make([]string, len(tree))
+	for i, m := range tree {
+		out[i] = m.name
+	}
+	return out, nil
 }

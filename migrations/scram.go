@@ -22,7 +22,7 @@ func verifier(password string) (string, error) {
 		return "", err
 	}
 	salt := make([]byte, 16)
-	rand.Read(salt) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(salt) // it never fails
 	return scramSHA256(password, salt, scramIterations)
 }
 

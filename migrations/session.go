@@ -77,16 +77,25 @@ func connect(ctx context.Context, url, flag, application string) (*pgx.Conn, err
 	cfg.RuntimeParams["client_min_messages"] = "error"
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("connect with %s: %s", flag, oneLine(err))
+		return nil, fmt.Errorf("connect with %s: %s%s", flag, oneLine(err), poolerHint(err))
 	}
 	return conn, nil
+}
+
+// poolerHint says what to do where a pooler refuses what a server takes: PgBouncer knows few
+// startup parameters.
+func poolerHint(err error) string {
+	if strings.Contains(err.Error(), "unsupported startup parameter") {
+		return ": that is a pooler, use the server's own address"
+	}
+	return ""
 }
 
 // oneLine is an error's text without the line breaks that pgx puts between addresses.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // close gives the connection back; what it locked is free then.
-func (s *session) close(ctx context.Context) { s.conn.Close(context.WithoutCancel(ctx)) } //nolint:errcheck // nothing is left to be lost
+func (s *session) close(ctx context.Context) { s.conn.Close(context.WithoutCancel(ctx)) }
 
 // step adds to the report.
 func (s *session) step(state State, what, why string, sql ...string) {

@@ -107,20 +107,32 @@ func (s *session) publish(ctx context.Context, r *relation, pubs publications, y
 		sql = append(sql, fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE ONLY %s", ident(target.name), r.Table))
 	}
 	if other.has(r.Table) {
-		sql = append(sql, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE ONLY %s", ident(other.name), r.Table))
-		if !r.Full {
-			restore, err := s.restoreIdentity(ctx, r.members(), pubs.names())
-			if err != nil {
-				return err
-			}
-			sql = append(sql, restore...)
+		leave, err := s.leave(ctx, other, r.Table, pubs)
+		if err != nil {
+			return err
 		}
+		sql = append(sql, leave...)
 	}
 	if sql == nil {
 		s.already(what)
 		return nil
 	}
 	return s.doTable(ctx, what, sql)
+}
+
+// leave gives the statements that take a table out of a publication. The identity that it needed
+// there is restored behind that, in the same transaction.
+func (s *session) leave(ctx context.Context, pub *publication, t Table, pubs publications) ([]string, error) {
+	sql := []string{fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE ONLY %s", ident(pub.name), t)}
+	if pub != pubs.full {
+		return sql, nil
+	}
+	tree, err := s.tree(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	restore, err := s.restoreIdentity(ctx, tree, pubs.names())
+	return append(sql, restore...), err
 }
 
 // doTable is do for one table of many: what goes wrong with one keeps no other from its turn.
@@ -133,25 +145,16 @@ func (s *session) doTable(ctx context.Context, what string, sql []string) error 
 	return nil
 }
 
-// withdraw takes tables that are not wanted out of the publications. The identity is restored
-// behind that, in the same transaction.
+// withdraw takes tables that are not wanted out of the publications.
 func (s *session) withdraw(ctx context.Context, wanted []Table, pubs publications) error {
 	for _, pub := range []*publication{pubs.full, pubs.insert} {
 		for _, m := range pub.tables {
 			if slices.ContainsFunc(wanted, func(t Table) bool { return t.Schema == m.Schema && t.Name == m.Name }) {
 				continue
 			}
-			sql := []string{fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE ONLY %s", ident(pub.name), m)}
-			if pub == pubs.full {
-				tree, err := s.tree(ctx, m)
-				if err != nil {
-					return err
-				}
-				restore, err := s.restoreIdentity(ctx, tree, pubs.names())
-				if err != nil {
-					return err
-				}
-				sql = append(sql, restore...)
+			sql, err := s.leave(ctx, pub, m, pubs)
+			if err != nil {
+				return err
 			}
 			if err := s.doTable(ctx, fmt.Sprintf("table %s out of publication %s", m, pub.name), sql); err != nil {
 				return err

@@ -170,6 +170,19 @@ func TestAFailureOfOursNeverFailsTheUsersDDL(t *testing.T) {
 	}
 }
 
+func TestAPartitionThatCannotFollowIsAnnouncedAllTheSame(t *testing.T) {
+	t.Parallel()
+	db, _ := installed(t, `CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)`)
+	syncTables(t, db, full("parts"))
+	p := newTap(t, db)
+	db.Exec(t, `DROP TABLE rowtide.replica_identity`)
+	p.read(t)
+	db.Exec(t, `CREATE TABLE part PARTITION OF parts DEFAULT`)
+	if got := p.read(t); len(got) != 1 || !p.verifies(got[0]) {
+		t.Errorf("messages %+v", got)
+	}
+}
+
 // Whoever may make tables needs no right on Rowtide's objects for being announced, and gets none.
 func TestOrdinaryRolesAreAnnouncedWithoutRightsOfTheirOwn(t *testing.T) {
 	t.Parallel()
@@ -178,7 +191,9 @@ func TestOrdinaryRolesAreAnnouncedWithoutRightsOfTheirOwn(t *testing.T) {
 	role := db.Role(t, "maker")
 	db.Exec(t, `GRANT CREATE ON SCHEMA public TO `+role)
 	p.read(t)
-	db.Exec(t, `SET LOCAL ROLE `+role+`; SET LOCAL search_path = pg_temp, public; CREATE TABLE public.a (id int)`)
+	// The trigger runs as a superuser: what the role puts before pg_catalog must not be called.
+	db.Exec(t, `SET LOCAL ROLE `+role+`; SET LOCAL search_path = public, pg_catalog;
+		CREATE FUNCTION public.encode(bytea, text) RETURNS text LANGUAGE sql AS $$ SELECT 'called by ' || current_user $$`)
 	if got := p.read(t); len(got) != 1 || !p.verifies(got[0]) {
 		t.Errorf("messages %+v", got)
 	}
@@ -216,7 +231,7 @@ func TestForgedMessagesAreRejected(t *testing.T) {
 	}
 	// Rewritten for the transaction that it is sent in: the signature is of another.
 	parts := strings.Fields(genuine[0].content)
-	var sql = fmt.Sprintf(`SELECT pg_logical_emit_message(true, 'rowtide', 'v1 %s ' || pg_current_xact_id()::text || ' catalog')`, parts[1])
+	sql := fmt.Sprintf(`SELECT pg_logical_emit_message(true, 'rowtide', 'v1 %s ' || pg_current_xact_id()::text || ' catalog')`, parts[1])
 	if _, err := stranger.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
 	}
