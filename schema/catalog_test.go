@@ -164,8 +164,37 @@ func TestBindOrdersARowByTheTablesColumns(t *testing.T) {
 	if b.Image(nil) != nil {
 		t.Error("the image of no row is not nil")
 	}
-	rel.Columns[0].Type = 1043
-	if _, err := tab.Bind(rel); err == nil || !strings.Contains(err.Error(), `"title"`) {
-		t.Errorf("another type is bound: %v", err)
+}
+
+func TestBindRefusesARelationOfAnotherState(t *testing.T) {
+	t.Parallel()
+	total := column("total", typ("int4"))
+	total.Generated = 's'
+	d := todoItems()
+	d.Columns = append(d.Columns, total)
+	c, _ := schema.New(database(d), schema.Options{})
+	for message, change := range map[string]func(rel *cdc.Relation){
+		"":                  func(*cdc.Relation) {},
+		`"title" has type`:  func(rel *cdc.Relation) { rel.Columns[1].Type = 1043 },
+		"has OID 7":         func(rel *cdc.Relation) { rel.OID = 7 },
+		`no column "title"`: func(rel *cdc.Relation) { rel.Columns[1].Name = "name" },
+		`no column "due"`:   func(rel *cdc.Relation) { rel.Columns = rel.Columns[:3] },
+		"knows 4 of them":   func(rel *cdc.Relation) { rel.Columns = append(rel.Columns, cdc.Column{Name: "new", Type: 25}) },
+	} {
+		rel := &cdc.Relation{OID: 1000, Schema: "public", Name: "todo_items", Columns: []cdc.Column{
+			{Name: "id", Type: 23}, {Name: "title", Type: 25}, {Name: "is_done", Type: 16}, {Name: "due", Type: 1184},
+		}}
+		change(rel)
+		b, err := c.Table(1000).Bind(rel)
+		if message == "" {
+			image := b.Image(row("1", "x", "t", "NULL"))
+			if err != nil || len(image) != 5 || image[4] != cdc.AbsentValue() || image[1].Text() != "x" {
+				t.Errorf("image %v, %v", image, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), message) {
+			t.Errorf("want an error with %q, got %v", message, err)
+		}
 	}
 }

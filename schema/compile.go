@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,29 @@ import (
 	"github.com/vektah/gqlparser/v2/gqlerror"
 	"github.com/vektah/gqlparser/v2/parser"
 )
+
+// A Request is a GraphQL request as a client sends it.
+type Request struct {
+	Query         string
+	OperationName string
+	Variables     json.RawMessage // a JSON object, null or empty
+}
+
+// An Operation is a compiled request. It is immutable.
+type Operation struct {
+	// Result is set for a query: the whole response. All else is of a subscription.
+	Result []byte
+
+	Table *Table
+	// Where is nil where all rows match.
+	Where *Filter
+	Kinds KindSet
+	// Snapshot, After and Progress are the arguments. After is "" for none or null.
+	Snapshot  bool
+	After     string
+	Progress  bool
+	Selection *Selection
+}
 
 // Compile parses and validates a request against the role's schema. Its errors are for the
 // client: ErrorList.

@@ -86,6 +86,17 @@ func TestDocumentsThatAreNotValidAreRefused(t *testing.T) {
 	}
 }
 
+// The rules hold for every operation of a document, not only for the one that is asked for.
+func TestOperationsThatAreNotAskedForMustBeValidToo(t *testing.T) {
+	t.Parallel()
+	c := officeCatalog(t, schema.Options{})
+	query := "subscription A { todoItems { kind } } subscription B { a: todoItems { kind } b: todoItems { kind } }"
+	list := compileError(t, c, schema.Request{Query: query, OperationName: "A"})
+	if list[0].Code != schema.ValidationFailed || !strings.Contains(list[0].Message, "exactly one field at its root; this one has 2") {
+		t.Errorf("errors: %v", list)
+	}
+}
+
 func TestErrorsHaveTheirPlace(t *testing.T) {
 	t.Parallel()
 	c := officeCatalog(t, schema.Options{})

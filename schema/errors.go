@@ -1,5 +1,7 @@
 package schema
 
+import "strings"
+
 // A Code is the extensions.code of an error. Package fanout maps them to close codes and HTTP
 // statuses.
 type Code string
@@ -38,4 +40,25 @@ type Location struct {
 // Error gives the message and its code.
 func (e *Error) Error() string {
 	return e.Message + " (" + string(e.Code) + ")"
+}
+
+// ErrorList are the errors of a document. It is never empty where it is an error.
+type ErrorList []*Error
+
+// Error joins the messages.
+func (l ErrorList) Error() string {
+	s := make([]string, len(l))
+	for i, e := range l {
+		s[i] = e.Error()
+	}
+	return strings.Join(s, "; ")
+}
+
+// Unwrap gives the errors, so that errors.As finds the first.
+func (l ErrorList) Unwrap() []error {
+	s := make([]error, len(l))
+	for i, e := range l {
+		s[i] = e
+	}
+	return s
 }

@@ -59,6 +59,7 @@ func hostileRequests() map[string]schema.Request {
 		"fragment cycle":      {Query: fragments(150, "...next ...F0")},
 		"fragment fan-out":    {Query: fragments(120, "...next ...next ...next")},
 		"fragments":           {Query: fragments(100, "row{id} ...next")},
+		"fragments, doubled":  {Query: fragments(70, "...next ...next")}, // 2 to the 70 fields: more than an int holds
 		"directives":          {Query: "subscription " + strings.Repeat("@a", 2000) + "{ items { kind } }"},
 		"directives, known":   {Query: field("kind " + strings.Repeat("@skip(if: false)", 500))},
 		"tokens":              {Query: field(strings.Repeat("a ", 1_000_000))},
@@ -119,6 +120,82 @@ func checkCost(t *testing.T, name string, took time.Duration, bytes uint64) {
 	t.Helper()
 	if took > 10*5*time.Millisecond || bytes > 1_000_000 {
 		t.Errorf("%s costs %s and %d bytes", name, took, bytes)
+	}
+}
+
+// Each limit takes what it allows and refuses the next.
+//
+// Covers S15, S39.
+func TestLimitsAreExact(t *testing.T) {
+	t.Parallel()
+	c, _ := schema.New(database(table(1, "items", column("id", typ("int4")), column("t", typ("text")))), schema.Options{Introspection: true, Limits: schema.Limits{
+		DocumentBytes: 500, VariableBytes: 300, Tokens: 60, Depth: 8, Fields: 10, Repeats: 4, Directives: 3,
+		Operations: 2, NameBytes: 20, ListItems: 5, Conditions: 6, PatternBytes: 7,
+	}})
+	field := func(s string) func(int) string {
+		return func(n int) string { return "subscription { items { kind " + times(n, s) + " } }" }
+	}
+	where := func(s string) func(int) string {
+		return func(n int) string {
+			return "subscription { items(where: {" + strings.Replace(s, "#", strings.Repeat("1 ", n), 1) + "}) { kind } }"
+		}
+	}
+	const document = "subscription { items { kind } } "
+	for name, x := range map[string]struct {
+		query     func(int) string
+		variables func(int) string
+		most      int
+	}{
+		"document bytes": {query: func(n int) string { return document + "#" + strings.Repeat("x", n) }, most: 500 - len(document) - 1},
+		"tokens":         {query: func(n int) string { return document + strings.Repeat("#\n", n) }, most: 60 - 7},
+		"depth": {query: func(n int) string {
+			return "subscription { items(where: " + strings.Repeat("{not: ", n) + "{}" + strings.Repeat("}", n) + ") { kind } }"
+		}, most: 8 - 3},
+		"depth, expanded": {query: func(n int) string {
+			return "{ __schema { types { ...F } } } fragment F on __Type { " + times(n, "a#: ofType { ") + "name " + strings.Repeat("}", n) + "}"
+		}, most: 8 - 3},
+		"fields":  {query: field("a#: kind "), most: 10 - 2},
+		"repeats": {query: func(n int) string { return "subscription { items { " + strings.Repeat("kind ", n) + "} }" }, most: 4},
+		"directives": {query: func(n int) string {
+			return "subscription { items { kind " + times(n, "a#: rowId @skip(if: false) ") + "} }"
+		}, most: 3},
+		"operations": {query: func(n int) string {
+			return "subscription A { items { kind } } " + times(n, "subscription B# { items { kind } } ")
+		}, most: 1},
+		"name": {query: func(n int) string { return "subscription { items { " + strings.Repeat("a", n) + ": kind } }" }, most: 20},
+		"list": {query: where("id: {in: [#]}"), most: 5},
+		"pattern": {query: func(n int) string {
+			return `subscription { items(where: {t: {like: "` + strings.Repeat("a", n) + `"}}) { kind } }`
+		}, most: 7},
+		"conditions": {query: func(n int) string {
+			all := []string{"eq: 1 ", "ne: 2 ", "lt: 3 ", "lte: 4 ", "gt: 5 ", "gte: 6 ", "isNull: false "}
+			return "subscription { items(where: {id: {" + strings.Join(all[:n], "") + "}}) { kind } }"
+		}, most: 6},
+		"variable bytes": {
+			query:     func(int) string { return "subscription ($w: ItemFilter) { items(where: $w) { kind } }" },
+			variables: func(n int) string { return `{"x": "` + strings.Repeat("x", n) + `"}` }, most: 300 - 9,
+		},
+		"variable depth": {
+			query: func(int) string { return "subscription ($w: ItemFilter) { items(where: $w) { kind } }" },
+			variables: func(n int) string {
+				return `{"w": ` + strings.Repeat(`{"not":`, n) + "{}" + strings.Repeat("}", n) + "}"
+			}, most: 8 - 2,
+		},
+	} {
+		for n, want := range map[int]bool{x.most: true, x.most + 1: false} {
+			req := schema.Request{Query: x.query(n), OperationName: ""}
+			if name == "operations" {
+				req.OperationName = "A"
+			}
+			if x.variables != nil {
+				req.Variables = []byte(x.variables(n))
+			}
+			_, err := c.Role("reader").Compile(req)
+			var list schema.ErrorList
+			if limited := errors.As(err, &list) && list[0].Code == schema.LimitExceeded; limited == want || (err == nil) != want {
+				t.Errorf("%s: %d of %d: %v", name, n, x.most, err)
+			}
+		}
 	}
 }
 

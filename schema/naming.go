@@ -1,101 +1,216 @@
 package schema
 
 import (
-	"strings"
-	"unicode"
-	"unicode/utf8"
+	"fmt"
+	"slices"
 )
 
-// legalName tells whether s is a GraphQL name that schemas may define: [_A-Za-z][_0-9A-Za-z]*
-// without the two leading underscores that the specification (2.1.9) reserves.
-func legalName(s string) bool {
-	if s == "" || strings.HasPrefix(s, "__") {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		letter := c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return false
+// nameColumns gives the columns their GraphQL names. Explicit names beat derived ones.
+func (b *builder) nameColumns(c *candidate) bool {
+	d := c.def
+	c.names = make([]string, len(d.Columns))
+	taken := map[string]int{}
+	for _, explicit := range []bool{true, false} {
+		for i := range d.Columns {
+			col := &d.Columns[i]
+			if col.Directives.Omit || (col.Directives.Name != "") != explicit {
+				continue
+			}
+			name := col.Directives.Name
+			if !explicit {
+				name = camelCase(col.Name)
+			}
+			if !b.columnName(d, col, name) {
+				return false
+			}
+			if j, ok := taken[name]; ok {
+				b.refuse(d, d.columnObject(col),
+					fmt.Sprintf("would be the field %q, and so is the column %s", name, QuoteName(d.Columns[j].Name)),
+					`give it another name: @name(as: "…")`)
+				return false
+			}
+			taken[name] = i
+			c.names[i] = name
 		}
 	}
 	return true
 }
 
-// suggestName makes a legal name out of any, for hints.
-func suggestName(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)):
-			b.WriteRune(r)
-		case b.Len() > 0:
-			b.WriteByte('_')
-		}
+// columnName tells whether a column may bear a name: a GraphQL name that hides no operator of
+// the filter.
+func (b *builder) columnName(d *TableDef, col *ColumnDef, name string) bool {
+	if !legalName(name) {
+		b.refuse(d, d.columnObject(col),
+			fmt.Sprintf("would be the field %q, which is no GraphQL name", name),
+			fmt.Sprintf("COMMENT ON %s IS '@name(as: %q)'", upperObject("COLUMN", QuoteName(d.Schema, d.Name, col.Name)), suggestName(name)))
+		return false
 	}
-	out := camelCase(strings.Trim(b.String(), "_"))
-	switch {
-	case out == "":
-		return "field"
-	case out[0] >= '0' && out[0] <= '9':
-		return "n" + out
+	if name == "and" || name == "or" || name == "not" {
+		b.refuse(d, d.columnObject(col),
+			fmt.Sprintf("would be the field %q, which in filters is the operator", name),
+			`give it another name: @name(as: "…")`)
+		return false
+	}
+	return true
+}
+
+func upperObject(kind, name string) string { return kind + " " + name }
+
+// systemTypes are the types that every schema has, beside scalars and operator inputs.
+var systemTypes = []string{
+	"Query", "Mutation", "Subscription", "Int", "Float", "String", "Boolean", "ID",
+	"ChangeKind", "ChangeTransaction", "ServerInfo", presenceFilter, "OrderedStringFilter",
+}
+
+func reservedTypes() map[string]string {
+	out := map[string]string{}
+	for _, n := range systemTypes {
+		out[n] = "the API itself"
+	}
+	for _, s := range scalarDescriptions {
+		out[s.name] = "the API itself"
+	}
+	for _, s := range scalarsByOID {
+		out[s.filter] = "the API itself"
 	}
 	return out
 }
 
-// camelCase joins the words between underscores: the first as it is, the others with a capital.
-// Leading underscores stay.
-func camelCase(s string) string {
-	rest := strings.TrimLeft(s, "_")
-	var b strings.Builder
-	b.WriteString(s[:len(s)-len(rest)])
-	for i, w := range strings.FieldsFunc(rest, isUnderscore) {
-		if i > 0 {
-			w = capital(w)
+// claims holds who bears a name.
+type claims map[string]string
+
+// take gives all names to who, or none and the present bearer of the first that is taken.
+func (c claims) take(who string, names ...string) (name, holder string, ok bool) {
+	for _, n := range names {
+		if h, taken := c[n]; taken {
+			return n, h, false
 		}
-		b.WriteString(w)
 	}
-	return b.String()
+	for _, n := range names {
+		c[n] = who
+	}
+	return "", "", true
 }
 
-// typeName is PascalCase with the last word made singular.
-func typeName(s string) string {
-	rest := strings.TrimLeft(s, "_")
-	words := strings.FieldsFunc(rest, isUnderscore)
-	var b strings.Builder
-	b.WriteString(s[:len(s)-len(rest)])
-	for i, w := range words {
-		if i == len(words)-1 {
-			w = singularTail(w)
+func (c claims) release(names ...string) {
+	for _, n := range names {
+		delete(c, n)
+	}
+}
+
+func tableTypes(t string) []string {
+	return []string{t, t + "Old", t + "Key", t + "Change", t + "Filter"}
+}
+
+// nameTables gives the tables their names, over the whole catalog: explicit names first, then
+// derived ones, each by age, of which the OID is the measure.
+func (b *builder) nameTables() {
+	fields, types := claims{}, claims(reservedTypes())
+	reserved := reservedTypes()
+	b.keep(func(c *candidate) bool { return b.nameExplicit(c, fields, types) })
+	explicitEnums := b.collectEnums()
+	b.nameEnums(explicitEnums, types, true)
+	b.keep(func(c *candidate) bool { return b.nameDerived(c, fields, types, reserved) })
+	b.nameEnums(explicitEnums, types, false)
+	b.keep(func(c *candidate) bool { return b.enumsNamed(c) })
+}
+
+// keep goes on with the tables for which f is true.
+func (b *builder) keep(f func(*candidate) bool) {
+	b.tables = slices.DeleteFunc(b.tables, func(c *candidate) bool { return !f(c) })
+}
+
+func (b *builder) nameExplicit(c *candidate, fields, types claims) bool {
+	s := c.def.Directives.Subscribe
+	who := c.def.object()
+	if s.Field != "" {
+		if !b.legal(c, "field", s.Field) {
+			return false
 		}
-		b.WriteString(capital(w))
+		if _, holder, ok := fields.take(who, s.Field); !ok {
+			b.clash(c, "field", s.Field, holder)
+			return false
+		}
+		c.field = s.Field
 	}
-	return b.String()
+	if s.Type != "" {
+		name, holder, ok := "", "", b.legal(c, "type", s.Type)
+		if ok {
+			if name, holder, ok = types.take(who, tableTypes(s.Type)...); !ok {
+				b.clash(c, "type", name, holder)
+			}
+		}
+		if !ok {
+			fields.release(c.field)
+			return false
+		}
+		c.typ = s.Type
+	}
+	return true
 }
 
-// pascalCase is PascalCase without a change of number: enums.
-func pascalCase(s string) string {
-	c := camelCase(s)
-	rest := strings.TrimLeft(c, "_")
-	return c[:len(c)-len(rest)] + capital(rest)
+func (b *builder) nameDerived(c *candidate, fields, types claims, reserved map[string]string) bool {
+	d := c.def
+	who := d.object()
+	base := d.Name
+	if len(b.db.Schemas) > 0 && d.Schema != b.db.Schemas[0] {
+		base = d.Schema + "_" + d.Name
+	}
+	derivedField := c.field == ""
+	if derivedField {
+		name := camelCase(base)
+		if !b.legal(c, "field", name) {
+			types.release(ownTypes(c)...)
+			return false
+		}
+		if _, holder, ok := fields.take(who, name); !ok {
+			b.clash(c, "field", name, holder)
+			types.release(ownTypes(c)...)
+			return false
+		}
+		c.field = name
+	}
+	if c.typ != "" {
+		return true
+	}
+	name := typeName(base)
+	if slices.ContainsFunc(tableTypes(name), func(n string) bool { return reserved[n] != "" }) {
+		name += "Row"
+	}
+	if !b.legal(c, "type", name) {
+		fields.release(c.field)
+		return false
+	}
+	if clashing, holder, ok := types.take(who, tableTypes(name)...); !ok {
+		b.clash(c, "type", clashing, holder)
+		fields.release(c.field)
+		return false
+	}
+	c.typ = name
+	return true
 }
 
-func isUnderscore(r rune) bool { return r == '_' }
-
-func capital(w string) string {
-	if w == "" || w[0] < 'a' || w[0] > 'z' {
-		return w
+func ownTypes(c *candidate) []string {
+	if c.typ == "" {
+		return nil
 	}
-	return string(w[0]-'a'+'A') + w[1:]
+	return tableTypes(c.typ)
 }
 
-// singularTail makes the last word of a camel-case word singular: TodoItems, TodoItem.
-func singularTail(w string) string {
-	at := strings.LastIndexFunc(w, func(r rune) bool { return 'A' <= r && r <= 'Z' })
-	if at < 0 {
-		return singular(w)
+func (b *builder) legal(c *candidate, what, name string) bool {
+	if legalName(name) {
+		return true
 	}
-	tail := w[at:]
-	lower := strings.ToLower(tail[:1]) + tail[1:]
-	return w[:at] + capital(singular(lower))
+	suggestion := suggestName(name)
+	if what == "type" {
+		suggestion = capital(suggestion)
+	}
+	b.refuse(c.def, c.def.object(), fmt.Sprintf("would have the %s %q, which is no GraphQL name", what, name),
+		fmt.Sprintf("@subscribe(%s: %q)", what, suggestion))
+	return false
+}
+
+func (b *builder) clash(c *candidate, what, name, holder string) {
+	b.refuse(c.def, c.def.object(), fmt.Sprintf("would have the %s %q, which belongs to %s", what, name, holder),
+		fmt.Sprintf("choose another: @subscribe(%s: \"…\")", what))
 }

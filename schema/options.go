@@ -1,10 +1,5 @@
 package schema
 
-import (
-	"encoding/json"
-	"strings"
-)
-
 // Options are the server's part of a Catalog.
 type Options struct {
 	// ExposePositions adds xid and commitLsn to ChangeTransaction.
@@ -69,48 +64,4 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Conditions, 200)
 	set(&l.PatternBytes, 1000)
 	return l
-}
-
-// A Request is a GraphQL request as a client sends it.
-type Request struct {
-	Query         string
-	OperationName string
-	Variables     json.RawMessage // a JSON object, null or empty
-}
-
-// An Operation is a compiled request. It is immutable.
-type Operation struct {
-	// Result is set for a query: the whole response. All else is of a subscription.
-	Result []byte
-
-	Table *Table
-	// Where is nil where all rows match.
-	Where *Filter
-	Kinds KindSet
-	// Snapshot, After and Progress are the arguments. After is "" for none or null.
-	Snapshot  bool
-	After     string
-	Progress  bool
-	Selection *Selection
-}
-
-// ErrorList are the errors of a document. It is never empty where it is an error.
-type ErrorList []*Error
-
-// Error joins the messages.
-func (l ErrorList) Error() string {
-	s := make([]string, len(l))
-	for i, e := range l {
-		s[i] = e.Error()
-	}
-	return strings.Join(s, "; ")
-}
-
-// Unwrap gives the errors, so that errors.As finds the first.
-func (l ErrorList) Unwrap() []error {
-	s := make([]error, len(l))
-	for i, e := range l {
-		s[i] = e
-	}
-	return s
 }

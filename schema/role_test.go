@@ -30,7 +30,7 @@ func office() schema.Database {
 	items := table(1000, "todo_items",
 		column("id", typ("int8")), notNull(column("title", typ("text"))), done, note, cText, legacy,
 		column("due", typ("timestamptz")), column("day", typ("date")), column("tags", array(typ("text"))),
-		column("data", typ("jsonb")), column("price", positive), column("status", status),
+		notNull(column("data", typ("jsonb"))), column("price", positive), column("status", status),
 		column("history", array(status)), column("area", typ("inet")), column("weight", typ("float8")), total)
 	items.Directives.Description = "One thing to do.\n\n  Indented \"\"\"text\"\"\"\twith a tab\x01."
 	items.Access["clerk"] = schema.Access{Usage: true, Columns: append([]bool{true, true}, make([]bool, 14)...)}
