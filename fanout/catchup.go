@@ -12,8 +12,8 @@ import (
 	"github.com/rowtide/rowtide/schema"
 )
 
-// A plan says how a subscription is to catch up: by a snapshot, for a reason or as it asked, or
-// by a replay behind a position.
+// A plan says how a subscription is to catch up: by a snapshot, for a reason or as it asked; or
+// by a replay behind a position; or, where that is zero, with nothing but what comes.
 type plan struct {
 	snapshot bool
 	reason   string
@@ -125,6 +125,8 @@ func (s *Subscription) again(ctx context.Context, err error) (string, bool) {
 		return reason, true
 	case errors.As(err, &resync):
 		return resync.reason, true
+	case errors.As(err, &told) && told.Reason == reasonUnavailable:
+		return told.Reason, true
 	case errors.As(err, &told):
 		s.endLocked(told, flushed)
 		return "", false
@@ -151,13 +153,18 @@ func (d *Dispatcher) attempt(ctx context.Context, s *Subscription, p plan) error
 		return err
 	}
 	c := chase{d: d, s: s, pos: p.after}
-	if p.snapshot {
+	switch {
+	case p.snapshot:
 		if err := c.snapshot(ctx, p.reason); err != nil {
 			return err
 		}
-		if done, err := c.handOver(ctx); done || err != nil {
-			return err
-		}
+	case p.after.IsZero():
+		c.pos = d.registry.attach(s, cdc.Position{})
+	default:
+		return c.replay(ctx)
+	}
+	if done, err := c.handOver(ctx); done || err != nil {
+		return err
 	}
 	return c.replay(ctx)
 }

@@ -45,6 +45,7 @@ type CursorCodec struct {
 const (
 	cursorCheck = 8 // bytes: forging one takes 2^63 tries on average, each a request
 	cursorBytes = aes.BlockSize + cursorCheck
+	cursorLen   = cursorBytes / 3 * 4
 	minSecret   = 16
 )
 
@@ -85,7 +86,7 @@ func (c *CursorCodec) Encode(p cdc.Position) string {
 // installation or database, or from beyond the fork of a later timeline.
 func (c *CursorCodec) Decode(s string) (cdc.Position, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(raw) != cursorBytes {
+	if err != nil || len(raw) != cursorBytes || len(s) != cursorLen { // base64 takes line ends
 		return cdc.Position{}, ErrCursor
 	}
 	if !hmac.Equal(raw[aes.BlockSize:], sum(c.mac, raw[:aes.BlockSize])[:cursorCheck]) {

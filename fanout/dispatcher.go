@@ -217,10 +217,10 @@ func (d *Dispatcher) arm(target cdc.Position) {
 
 // dispatch gives a batch to the subscriptions concerned. Its error is that ctx has ended.
 func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
-	// From here on the transaction is behind everyone who attaches: their snapshots must
-	// see it, under the policies that it may have made.
-	d.registry.enter(b.Commit)
+	// Once entered, the transaction is behind everyone who attaches: their snapshots must
+	// see it, under the policies that it may have made. So it is settled first.
 	d.settled.add(b.XID)
+	d.registry.enter(b.Commit)
 	if d.cfg.OnMessage != nil {
 		for _, m := range b.Messages {
 			d.cfg.OnMessage(ctx, b.Transaction, m)

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 
 	"github.com/rowtide/rowtide/authz"
-	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/schema"
 )
 
@@ -43,7 +42,7 @@ func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema
 		if !added {
 			continue // the catalog has changed since
 		}
-		if err := d.start(ctx, s); err != nil {
+		if err := d.start(s); err != nil {
 			s.Close()
 			return Response{}, err
 		}
@@ -64,24 +63,18 @@ func (d *Dispatcher) register(s *Subscription, c *schema.Catalog) (bool, error) 
 	return added, err
 }
 
-// start sends a registered subscription on its way: at once live, or by a snapshot, or by a
-// replay from its cursor.
-func (d *Dispatcher) start(ctx context.Context, s *Subscription) error {
+// start sends a registered subscription on its way to be live: at once, or by a snapshot, or by
+// a replay from its cursor.
+func (d *Dispatcher) start(s *Subscription) error {
 	op := s.present().op
-	if op.After == "" && !op.Snapshot {
-		c := chase{d: d, s: s}
-		d.registry.attach(s, cdc.Position{})
-		_, err := c.handOver(ctx)
-		return err
-	}
-	p := plan{snapshot: true}
+	p := plan{snapshot: op.Snapshot}
 	if op.After != "" {
 		after, err := d.cfg.Cursors.Decode(op.After)
 		switch {
 		case err == nil:
 			p = plan{after: after}
 		case op.Snapshot:
-			p.reason = reasonRetention
+			p.reason = reasonRetention // the same answer as to a cursor that is too old
 		default:
 			return resyncRequired(reasonRetention)
 		}
