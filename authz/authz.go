@@ -75,7 +75,8 @@ const (
 // A Question asks which of some images of a table some principals may see.
 type Question struct {
 	// XID is the transaction that the images come from. It must be visible to other
-	// sessions before Postgres is asked: commits are streamed before.
+	// sessions before Postgres is asked: commits are streamed before. Without one (0) there
+	// is nothing to wait for, and what Postgres would have to be asked is Undecided.
 	XID   uint32
 	Table *schema.Table
 	// Images are in the order of Table.Columns, none nil.

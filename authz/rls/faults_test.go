@@ -70,7 +70,7 @@ func (w *world) lose(t *testing.T) {
 func TestLostConnectionIsTriedOnceMore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, blocking)
-	g := w.newJudge(t, func(c *rls.Config) { c.StatementTimeout = time.Minute })
+	g := w.newJudge(t, nil)
 	tab := w.table(t, "t")
 	q := authz.Question{XID: w.settled(t), Table: tab, Images: []cdc.Row{texts("1", "x", "1"), texts("2", "slow", "1")}, Principals: []*authz.Principal{w.as(0, u1)}}
 	w.run(t, "SELECT pg_advisory_lock(1)")
@@ -117,7 +117,7 @@ func TestEndOfContextEndsJudge(t *testing.T) {
 	q := authz.Question{XID: w.settled(t), Table: tab, Images: []cdc.Row{texts("2", "slow", "1")}, Principals: []*authz.Principal{w.as(0, u1)}}
 	w.run(t, "SELECT pg_advisory_lock(1)")
 	ctx, cancel := context.WithCancel(t.Context())
-	g := w.newJudge(t, func(c *rls.Config) { c.StatementTimeout = time.Minute })
+	g := w.newJudge(t, nil)
 	done := later(ctx, g, q)
 	eventually(t, w.admin, waiting)
 	cancel()
@@ -181,8 +181,7 @@ func TestLargeQuestionsNeitherStickNorMix(t *testing.T) {
 	for i := range 20 {
 		principals = append(principals, w.as(0, fmt.Sprintf(`{"n":%d,"pad":%q}`, i, strings.Repeat("p", 7000))))
 	}
-	// One statement of 5,000 images may take long on a busy machine.
-	g := w.newJudge(t, func(c *rls.Config) { c.StatementTimeout = time.Minute })
+	g := w.newJudge(t, nil)
 	for i, verdicts := range w.askOf(t, g, tab, images, principals...) {
 		for k, v := range verdicts {
 			if (v == authz.Visible) != (k%20 == i) || v == authz.Undecided {

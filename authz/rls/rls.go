@@ -82,6 +82,9 @@ type planKey struct {
 // and with them the catalogs that they hold on to.
 const maxPlans = 1024
 
+// maxIdle ends a transaction of a judge that sends nothing more: it would keep vacuum waiting.
+const maxIdle = 30 * time.Second
+
 // New checks the configuration. It connects when first asked.
 func New(c Config) (*Postgres, error) {
 	if c.Audit == nil {
@@ -103,11 +106,11 @@ func New(c Config) (*Postgres, error) {
 			*d.v = d.def
 		}
 	}
-	judges, err := sessionConfig(c.URL, "rowtide judge", c.StatementTimeout)
+	judges, err := sessionConfig(c.URL, "rowtide judge", c.StatementTimeout, max(c.StatementTimeout, maxIdle))
 	if err != nil {
 		return nil, err
 	}
-	snapshots, err := sessionConfig(c.URL, "rowtide snapshot", c.SnapshotTimeout)
+	snapshots, err := sessionConfig(c.URL, "rowtide snapshot", c.SnapshotTimeout, c.SnapshotTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +144,7 @@ func (g *Postgres) plan(t *schema.Table, role string) *plan {
 
 // sessionConfig pins every setting that policies, or the text of values, depend on. What is
 // given at start beats ALTER ROLE and ALTER DATABASE.
-func sessionConfig(url, name string, timeout time.Duration) (*pgconn.Config, error) {
+func sessionConfig(url, name string, statement, idle time.Duration) (*pgconn.Config, error) {
 	c, err := pgconn.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
@@ -152,7 +155,7 @@ func sessionConfig(url, name string, timeout time.Duration) (*pgconn.Config, err
 	// A peer that is gone without a word is noticed in 25 s rather than in hours.
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	c.DialFunc = dialer.DialContext
-	milliseconds := strconv.FormatInt(max(timeout.Milliseconds(), 1), 10)
+	milliseconds := func(d time.Duration) string { return strconv.FormatInt(max(d.Milliseconds(), 1), 10) }
 	for k, v := range map[string]string{
 		"application_name": name,
 		"client_encoding":  "UTF8",
@@ -169,7 +172,7 @@ func sessionConfig(url, name string, timeout time.Duration) (*pgconn.Config, err
 		"cursor_tuple_fraction":         "1.0",
 		"jit":                           "off",
 		"default_transaction_isolation": "read committed", "default_transaction_read_only": "on", "default_transaction_deferrable": "off",
-		"statement_timeout": milliseconds, "lock_timeout": "0", "idle_in_transaction_session_timeout": milliseconds,
+		"statement_timeout": milliseconds(statement), "lock_timeout": "0", "idle_in_transaction_session_timeout": milliseconds(idle),
 	} {
 		c.RuntimeParams[k] = v
 	}

@@ -21,6 +21,8 @@ const (
 	// foreignStatements tells whether somebody made a prepared statement in SQL, which we never
 	// do. It uses no operator, so that no search_path can change it.
 	foreignStatements = "SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql LIMIT 1"
+	// unlock gives back what else a policy function may take that no rollback gives back.
+	unlock = "SELECT pg_catalog.pg_advisory_unlock_all()"
 )
 
 // flushAt is how much may wait to be sent.
@@ -153,6 +155,7 @@ func (s *session) send(pipe *pgconn.Pipeline, p *plan, asks []ask) error {
 	control(pipe, back)
 	pipe.SendQueryPrepared(shape, nil, nil, nil)
 	control(pipe, foreignStatements)
+	control(pipe, unlock)
 	control(pipe, rollback)
 	return pipe.Sync()
 }
@@ -184,24 +187,28 @@ func (s *session) read(pipe *pgconn.Pipeline, p *plan, asks []ask) (round, error
 	if err != nil {
 		return r, err
 	}
-	if closed.err != nil {
-		if closed.err.Code == "26000" { // invalid_sql_statement_name: somebody dropped ours
-			r.poisoned = true
-			return r, nil
-		}
+	switch {
+	case closed.err == nil:
+	case closed.err.Code == "26000", closed.err.Code == "08P01":
+		// invalid_sql_statement_name, protocol_violation: somebody dropped or replaced ours.
+		r.poisoned = true
+		return r, nil
+	default:
 		return r, closed.err
+	}
+	// A row without columns is not nil, and no row is.
+	if r.poisoned = closed.rows[2] != nil; r.poisoned {
+		return r, nil
 	}
 	_, stale, err := readShape(closed.rows[1], p.expected)
 	r.stale = r.stale || stale
-	// A row without columns is not nil, and no row is.
-	r.poisoned = closed.rows[2] != nil
 	return r, err
 }
 
 // readShape reads a row of the statement of shapeSQL, and tells whether the table is not what it
 // is expected to be.
 func readShape(row [][]byte, expected tableShape) (cdc.Snapshot, bool, error) {
-	if row == nil {
+	if len(row) != 4 {
 		return cdc.Snapshot{}, true, nil // the table is gone
 	}
 	s, err := cdc.ParseSnapshot(string(row[0]))
@@ -221,7 +228,10 @@ func readAnswer(a ask, r reply) answer {
 		}
 		return out
 	}
-	out := answer{value: string(r.rows[at][0])}
+	var out answer
+	if row := r.rows[at]; len(row) == 1 { // else somebody replaced the statement, and nothing counts
+		out.value = string(row[0])
+	}
 	if a.as != nil {
 		out.tampered = compare(a.as.principal, r.rows[at+1])
 	}

@@ -278,6 +278,7 @@ func (r *reader) end(ctx context.Context) bool {
 	reply, err := r.talk(ctx, func(p *pgconn.Pipeline) {
 		control(p, rollback)
 		control(p, foreignStatements)
+		control(p, unlock)
 	})
 	return err == nil && reply.err == nil && reply.rows[1] == nil
 }

@@ -113,7 +113,7 @@ func TestSnapshotErrors(t *testing.T) {
 				WHEN 'write' THEN UPDATE public.t SET n = 1; WHEN 'poison' THEN IF NOT EXISTS (SELECT FROM pg_prepared_statements WHERE from_sql) THEN PREPARE x AS SELECT 1; END IF; ELSE NULL; END CASE;
 			RETURN true; END $$;
 		CREATE POLICY p ON t USING (act(current_setting('app.act')))`)
-	g := w.newJudge(t, func(c *rls.Config) { c.SnapshotConns, c.SnapshotTimeout = 1, 200*time.Millisecond })
+	g := w.newJudge(t, func(c *rls.Config) { c.SnapshotConns, c.SnapshotTimeout = 1, time.Second })
 	tab := w.table(t, "t")
 	for act, want := range map[string]string{
 		"none": "<nil>", "error": "FORBIDDEN", "write": "FORBIDDEN", "claims": "FORBIDDEN", "sleep": "RESYNC_REQUIRED policy_unavailable", "poison": "<nil>",

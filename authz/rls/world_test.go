@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -61,7 +62,8 @@ func worldOf(t testing.TB, db *pgtest.DB, roles []string) *world {
 // newJudge makes another service for the same database.
 func (w *world) newJudge(t testing.TB, change func(*rls.Config)) *rls.Postgres {
 	t.Helper()
-	c := rls.Config{URL: w.db.URL(w.login), Audit: w.audit}
+	// A busy machine is no reason for a verdict to differ.
+	c := rls.Config{URL: w.db.URL(w.login), Audit: w.audit, StatementTimeout: time.Minute, SnapshotTimeout: time.Minute, VisibilityWait: time.Minute}
 	if change != nil {
 		change(&c)
 	}
