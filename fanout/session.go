@@ -151,7 +151,13 @@ func (s *Session) Refresh(p *authz.Principal) error {
 // Subscribe runs a request: a query at once, a subscription until it is closed or ends. Errors
 // are for the client.
 func (s *Session) Subscribe(ctx context.Context, req schema.Request) (Response, error) {
-	return s.d.subscribe(ctx, s, req)
+	return s.d.subscribe(ctx, s, req, "")
+}
+
+// Resume is Subscribe behind a cursor that a transport brings beside the request: it stands in
+// place of the operation's argument after. "" is none.
+func (s *Session) Resume(ctx context.Context, req schema.Request, after string) (Response, error) {
+	return s.d.subscribe(ctx, s, req, after)
 }
 
 // add makes a subscription the session's, and the session's principal its own.

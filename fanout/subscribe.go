@@ -19,7 +19,8 @@ func (d *Dispatcher) Subscribe(ctx context.Context, p *authz.Principal, req sche
 	return r, err
 }
 
-func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema.Request) (Response, error) {
+// subscribe runs a request. Where after is not "" it stands for the operation's own.
+func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema.Request, after string) (Response, error) {
 	for {
 		c := d.registry.present()
 		v, err := compile(c, session.Principal(), req)
@@ -42,7 +43,7 @@ func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema
 		if !added {
 			continue // the catalog has changed since
 		}
-		if err := d.start(s); err != nil {
+		if err := d.start(s, after); err != nil {
 			s.Close()
 			return Response{}, err
 		}
@@ -65,14 +66,17 @@ func (d *Dispatcher) register(s *Subscription, c *schema.Catalog) (bool, error) 
 
 // start sends a registered subscription on its way to be live: at once, or by a snapshot, or by
 // a replay from its cursor.
-func (d *Dispatcher) start(s *Subscription) error {
+func (d *Dispatcher) start(s *Subscription, after string) error {
 	op := s.present().op
+	if after == "" {
+		after = op.After
+	}
 	p := plan{snapshot: op.Snapshot}
-	if op.After != "" {
-		after, err := d.cfg.Cursors.Decode(op.After)
+	if after != "" {
+		pos, err := d.cfg.Cursors.Decode(after)
 		switch {
 		case err == nil:
-			p = plan{after: after}
+			p = plan{after: pos}
 		case op.Snapshot:
 			p.reason = reasonRetention // the same answer as to a cursor that is too old
 		default:

@@ -127,6 +127,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, accept, f)
 		return
 	}
+	if r.Method == http.MethodOptions {
+		w.Header().Set("Allow", allowedMethods)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	ctx, leave, ok := h.enter(r.Context())
 	if !ok {
 		h.refuse(w, accept, explain(fanout.ErrDraining))
@@ -182,7 +187,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, accept accept) *
 	resp, err := session.Resume(r.Context(), req.Request, after)
 	switch {
 	case err != nil && media == eventStream && accept.forResult() == eventStream && ofOperation(err):
-		return h.tell(w, r, media, appendFailure(nil, err))
+		h.tell(w, r, media, appendFailure(nil, err))
+		return nil
 	case err != nil:
 		return explain(err)
 	case resp.Subscription != nil && media == 0:
@@ -192,11 +198,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, accept accept) *
 		h.follow(w, r, media, resp.Subscription)
 		return nil
 	}
-	if media := accept.forResult(); media == eventStream || media == multipart {
-		return h.tell(w, r, media, resp.Result)
-	} else {
-		h.answer(w, media, http.StatusOK, resp.Result)
+	media = accept.forResult()
+	if media == eventStream || media == multipart {
+		h.tell(w, r, media, resp.Result)
+		return nil
 	}
+	h.answer(w, media, http.StatusOK, resp.Result)
 	return nil
 }
 

@@ -46,6 +46,7 @@ var table = []rule{
 	{pkg: "fanout/bus/membus", ours: []string{"fanout/bus", "cdc"}, tests: []string{"fanout/bus/bustest"}, linked: true},
 	{pkg: "fanout", ours: []string{"fanout/bus", "authz", "schema", "cdc"}, tests: []string{"fanout/bus/membus"}, linked: true},
 	{pkg: "fanout/graphqlws", ours: []string{"fanout", "authz", "schema", "cdc"}, tests: []string{"fanout/bus", "fanout/bus/membus"}, linked: true},
+	{pkg: "fanout/graphqlhttp", ours: []string{"fanout", "authz", "schema", "cdc"}, tests: []string{"fanout/bus", "fanout/bus/membus"}, linked: true},
 
 	{pkg: "migrations", ours: []string{"cdc", "schema"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/jackc/pgerrcode", "github.com/golang-migrate/migrate/v4"}, linked: true},
 	{pkg: "testcontainers", outside: none, linked: true},
@@ -54,7 +55,7 @@ var table = []rule{
 	{pkg: ".", ours: []string{
 		"cdc", "cdc/pgoutput", "cdc/replication", "cdc/fold",
 		"schema", "schema/annotation", "schema/introspect", "authz", "authz/jwt", "authz/rls",
-		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "migrations",
+		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "fanout/graphqlhttp", "migrations",
 	}, tests: []string{"*"}, linked: true},
 	{pkg: "bench", ours: []string{".", "authz/jwt", "internal/client", "testcontainers"}, tests: []string{"*"}, linked: true},
 	{pkg: "internal/demo", ours: []string{".", "authz/jwt", "testcontainers"}, tests: []string{"*"}, linked: true},
