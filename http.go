@@ -15,18 +15,17 @@ func (s *Server) routes() *http.ServeMux {
 	return mux
 }
 
-// serveGraphQL hands WebSockets to the pipeline of the moment.
+// serveGraphQL hands WebSockets, and all else, to the pipeline of the moment.
 func (s *Server) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	p := s.pipeline.Load()
 	switch {
 	case p == nil:
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "not ready: the service is starting or stopping", http.StatusServiceUnavailable)
-	case !strings.EqualFold(r.Header.Get("Upgrade"), "websocket"):
-		w.Header().Set("Upgrade", "websocket")
-		http.Error(w, "connect with a WebSocket, subprotocol graphql-transport-ws", http.StatusUpgradeRequired)
-	default:
+	case strings.EqualFold(r.Header.Get("Upgrade"), "websocket"):
 		p.sockets.ServeHTTP(w, r)
+	default:
+		p.requests.ServeHTTP(w, r)
 	}
 }
 

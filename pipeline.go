@@ -17,12 +17,13 @@ import (
 	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/fanout/bus"
 	"github.com/rowtide/rowtide/fanout/bus/membus"
+	"github.com/rowtide/rowtide/fanout/graphqlhttp"
 	"github.com/rowtide/rowtide/fanout/graphqlws"
 	"github.com/rowtide/rowtide/schema"
 )
 
 // A pipeline is everything between one database and the clients, from a successful start to the
-// end: consumer → feed → bus → dispatcher → sockets.
+// end: consumer → feed → bus → dispatcher → sockets and HTTP streams.
 type pipeline struct {
 	cfg    Config
 	log    *slog.Logger
@@ -33,6 +34,7 @@ type pipeline struct {
 	judge      *rls.Postgres
 	dispatcher *fanout.Dispatcher
 	sockets    *graphqlws.Handler
+	requests   *graphqlhttp.Handler
 	feed       *feed
 	consumer   *replication.Consumer
 
@@ -95,6 +97,11 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	}); err != nil {
 		return err
 	}
+	if p.requests, err = graphqlhttp.New(graphqlhttp.Config{
+		Dispatcher: p.dispatcher, Auth: verifier, Origins: p.cfg.AllowOrigins, Logger: p.log,
+	}); err != nil {
+		return err
+	}
 	progress := replication.NewProgress()
 	if p.feed, err = newFeed(p.bus, progress, &p.catalog, p.source.verify, p.log); err != nil {
 		return err
@@ -138,7 +145,7 @@ func (p *pipeline) run(ctx context.Context, ready func()) error {
 		}
 		drain, cancel := context.WithTimeout(work, drainTime)
 		defer cancel()
-		if err := p.sockets.Drain(drain); err != nil {
+		if err := errors.Join(p.sockets.Drain(drain), p.requests.Drain(drain)); err != nil {
 			p.log.Warn("clients did not take all that was queued for them: they resume by cursor", "error", err)
 		}
 		return nil
@@ -153,6 +160,9 @@ func (p *pipeline) run(ctx context.Context, ready func()) error {
 func (p *pipeline) close() {
 	if p.sockets != nil {
 		p.sockets.Close()
+	}
+	if p.requests != nil {
+		p.requests.Close()
 	}
 	if p.judge != nil {
 		p.judge.Close()
