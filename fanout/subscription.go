@@ -202,11 +202,14 @@ func (s *Subscription) begin(tx *cdc.Transaction) *lane {
 	if s.phase == detached || tx.Commit <= s.start.Commit || s.sawLocked(tx.XID) {
 		return nil
 	}
-	if s.lane.gen != s.gen {
-		s.lane.gen, s.lane.tail = s.gen, nil
+	l := &s.lane
+	if l.gen != s.gen || l.tail != nil && l.tail.pos.Commit != tx.Commit {
+		// The frame held back is of another attachment, or of a transaction that the
+		// snapshot turned out to have seen.
+		l.gen, l.tail = s.gen, nil
 	}
-	s.lane.reset(s.view)
-	return &s.lane
+	l.reset(s.view)
+	return l
 }
 
 // farPast is how many transaction ids behind a snapshot's end nothing can follow in the stream
