@@ -19,6 +19,9 @@ type LoginConfig struct {
 	Roles []string
 	// Tables are the served tables, none of which the login may own.
 	Tables []Table
+	// Slot is the slot that will be used. Where it is set, the server is checked too, as by
+	// Preflight. Defaults to none.
+	Slot string
 	// PrivilegedRoles allows superusers and roles with BYPASSRLS or REPLICATION in Roles.
 	// Defaults to refusing them.
 	PrivilegedRoles bool
@@ -52,76 +55,115 @@ func CheckLogin(ctx context.Context, cfg LoginConfig) error {
 	if err := conn.QueryRow(ctx, `SELECT session_user::text`).Scan(&login); err != nil {
 		return fmt.Errorf("read login: %w", err)
 	}
-	problems, err := loginProblems(ctx, conn, login, cfg)
-	if err != nil {
+	if err := checkRoles(ctx, conn, cfg); err != nil {
 		return err
 	}
-	if problems != nil {
-		return &UnfitError{
-			Login: login, Problems: problems,
-			Fix: "rowtide setup --admin-url URL --roles " + strings.Join(cfg.Roles, ","),
+	if err := checkRights(ctx, conn, login, cfg); err != nil {
+		return err
+	}
+	if cfg.Slot != "" {
+		if _, err := Preflight(ctx, conn, cfg.Slot); err != nil {
+			return err
 		}
 	}
 	return checkReplication(ctx, cfg.URL)
 }
 
-func loginProblems(ctx context.Context, conn *pgx.Conn, login string, cfg LoginConfig) ([]string, error) {
-	a, err := readRole(ctx, conn, login)
+// CheckOwner is the part of CheckLogin about cfg.Tables, for a caller that does not know them
+// before. It asks over a connection of the login.
+func CheckOwner(ctx context.Context, db Querier, cfg LoginConfig) error {
+	var login string
+	if err := db.QueryRow(ctx, `SELECT session_user::text`).Scan(&login); err != nil {
+		return fmt.Errorf("read login: %w", err)
+	}
+	owned, err := ownedTables(ctx, db, login, cfg)
+	if err != nil || owned == nil {
+		return err
+	}
+	return &UnfitError{Login: login, Problems: owned, Fix: setupCommand(cfg.Roles)}
+}
+
+// checkRoles refuses an allow-list with a role that no policy would bind, or that is not there.
+func checkRoles(ctx context.Context, db Querier, cfg LoginConfig) error {
+	for _, role := range cfg.Roles {
+		a, err := readRole(ctx, db, role)
+		switch {
+		case err != nil:
+			return err
+		case a == nil:
+			return fmt.Errorf("role %s does not exist: check its spelling in --roles, or CREATE ROLE %s NOLOGIN and run: %s",
+				role, ident(role), setupCommand(cfg.Roles))
+		case a.privilege() != "" && !cfg.PrivilegedRoles:
+			return fmt.Errorf("role %s %s: serve another role to clients", role, a.privilege())
+		}
+	}
+	return nil
+}
+
+func setupCommand(roles []string) string {
+	return "rowtide setup --admin-url URL --roles " + strings.Join(roles, ",")
+}
+
+// checkRights refuses a login that has other rights than the service needs.
+func checkRights(ctx context.Context, db Querier, login string, cfg LoginConfig) error {
+	a, err := readRole(ctx, db, login)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if a == nil {
-		return nil, fmt.Errorf("read login %s: it does not exist", login)
+		return fmt.Errorf("read login %s: it does not exist", login)
+	}
+	fix := setupCommand(cfg.Roles)
+	if a.Super { // has every other right too
+		return &UnfitError{Login: login, Problems: []string{"it is a superuser, whom no policy binds"}, Fix: fix + " (or, to try it out on this machine: serve --dev)"}
 	}
 	a.Inherit = false // counts by what is inherited
 	problems := a.unfit()
-	roles, err := roleProblems(ctx, conn, login, cfg)
+	lacking, inherited, err := memberships(ctx, db, login, cfg.Roles)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	owned, err := ownedTables(ctx, conn, login, cfg)
-	return append(append(problems, roles...), owned...), err
+	owned, err := ownedTables(ctx, db, login, cfg)
+	if err != nil {
+		return err
+	}
+	problems = append(append(problems, inherited...), owned...)
+	if problems == nil && lacking != nil && login != DefaultLogin {
+		fix += " --login " + login // it needs no more than that
+	}
+	if problems = append(problems, lacking...); problems == nil {
+		return nil
+	}
+	return &UnfitError{Login: login, Problems: problems, Fix: fix}
 }
 
-// roleProblems asks whether the login can take each role on, and has nothing of it otherwise.
-func roleProblems(ctx context.Context, conn *pgx.Conn, login string, cfg LoginConfig) ([]string, error) {
-	var out []string
-	for _, role := range cfg.Roles {
-		a, err := readRole(ctx, conn, role)
-		if err != nil {
-			return nil, err
-		}
-		if a == nil {
-			out = append(out, "role "+role+" does not exist")
-			continue
-		}
-		if why := a.privilege(); why != "" && !cfg.PrivilegedRoles {
-			out = append(out, "role "+role+" "+why)
-		}
+// memberships tells which roles the login cannot take on, and of which it has the rights without.
+func memberships(ctx context.Context, db Querier, login string, roles []string) (lacking, inherited []string, err error) {
+	for _, role := range roles {
 		var set, inherits bool
 		// 'SET' came with version 16; before, every member may.
-		err = conn.QueryRow(ctx, `SELECT pg_has_role($1::name, $2::name, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END),
+		err = db.QueryRow(ctx, `SELECT pg_has_role($1::name, $2::name, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END),
 			pg_has_role($1::name, $2::name, 'USAGE')`, login, role).Scan(&set, &inherits)
 		if err != nil {
-			return nil, fmt.Errorf("read membership in %s: %w", role, err)
+			return nil, nil, fmt.Errorf("read membership in %s: %w", role, err)
 		}
 		if !set {
-			out = append(out, "it may not act as "+role)
+			lacking = append(lacking, "it may not act as "+role)
 		}
 		if inherits {
-			out = append(out, "it inherits the rights of "+role)
+			inherited = append(inherited, "it inherits the rights of "+role)
 		}
 	}
-	return out, nil
+	return lacking, inherited, nil
 }
 
 // ownedTables are those that the login owns, itself or through a role that it can take on.
-func ownedTables(ctx context.Context, conn *pgx.Conn, login string, cfg LoginConfig) ([]string, error) {
+func ownedTables(ctx context.Context, db Querier, login string, cfg LoginConfig) ([]string, error) {
 	var out []string
 	for _, t := range cfg.Tables {
 		var owner string
 		var owns bool
-		err := conn.QueryRow(ctx, `SELECT pg_get_userbyid(c.relowner)::text, pg_has_role($1::name, c.relowner, 'MEMBER')
+		err := db.QueryRow(ctx, `SELECT pg_get_userbyid(c.relowner)::text, pg_has_role($1::name, c.relowner, 'MEMBER')
 			FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $2 AND c.relname = $3`,
 			login, t.Schema, t.Name).Scan(&owner, &owns)
 		switch {
@@ -141,18 +183,23 @@ func ownedTables(ctx context.Context, conn *pgx.Conn, login string, cfg LoginCon
 // checkReplication opens a replication connection, which no query can stand for: poolers and
 // pg_hba.conf have their own ideas about it.
 func checkReplication(ctx context.Context, url string) error {
-	cfg, err := pgconn.ParseConfig(url)
+	const flag = "--database-url"
+	cfg, err := ParseURL(flag, url)
 	if err != nil {
-		return fmt.Errorf("read --database-url: %s", oneLine(err))
+		return err
 	}
 	cfg.RuntimeParams["replication"] = "database"
-	conn, err := pgconn.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return fmt.Errorf("open a replication connection: %s: if --database-url is of a pooler, use the server's own address", oneLine(err))
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
 	}
+	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
+	if err != nil {
+		return connectError(flag, &cfg.Config, err)
+	}
+	// A pooler may swallow the parameter: what it passes the command on to knows none such.
 	_, err = conn.Exec(ctx, "IDENTIFY_SYSTEM").ReadAll()
 	if err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))); err != nil {
-		return fmt.Errorf("open a replication connection: %s: if --database-url is of a pooler, use the server's own address", oneLine(err))
+		return connectError(flag, &cfg.Config, err)
 	}
 	return nil
 }

@@ -19,17 +19,14 @@ import (
 func TestAnUnfitLoginIsRefusedWithTheCommandThatMakesAFitOne(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct{ sql, want string }{
-		"superuser":        {`ALTER ROLE %[1]s SUPERUSER`, "it is a superuser"},
-		"bypassrls":        {`ALTER ROLE %[1]s BYPASSRLS`, "it has BYPASSRLS"},
-		"createrole":       {`ALTER ROLE %[1]s CREATEROLE`, "it has CREATEROLE"},
-		"no replication":   {`ALTER ROLE %[1]s NOREPLICATION`, "it lacks REPLICATION"},
-		"owner":            {`ALTER TABLE tasks OWNER TO %[1]s`, `it owns table "public"."tasks"`},
-		"member of owner":  {`GRANT %[3]s TO %[1]s; ALTER TABLE tasks OWNER TO %[3]s`, `the owner of table "public"."tasks"`},
-		"inherits":         {`ALTER ROLE %[1]s INHERIT`, "it inherits the rights of %[2]s"},
-		"not a member":     {`REVOKE %[2]s FROM %[1]s`, "it may not act as %[2]s"},
-		"superuser role":   {`ALTER ROLE %[2]s SUPERUSER`, "role %[2]s is a superuser"},
-		"bypassrls role":   {`ALTER ROLE %[2]s BYPASSRLS`, "role %[2]s has BYPASSRLS"},
-		"replication role": {`ALTER ROLE %[2]s REPLICATION`, "role %[2]s has REPLICATION"},
+		"superuser":       {`ALTER ROLE %[1]s SUPERUSER`, "it is a superuser"},
+		"bypassrls":       {`ALTER ROLE %[1]s BYPASSRLS`, "it has BYPASSRLS"},
+		"createrole":      {`ALTER ROLE %[1]s CREATEROLE`, "it has CREATEROLE"},
+		"no replication":  {`ALTER ROLE %[1]s NOREPLICATION`, "it lacks REPLICATION"},
+		"owner":           {`ALTER TABLE tasks OWNER TO %[1]s`, `it owns table "public"."tasks"`},
+		"member of owner": {`GRANT %[3]s TO %[1]s; ALTER TABLE tasks OWNER TO %[3]s`, `the owner of table "public"."tasks"`},
+		"inherits":        {`ALTER ROLE %[1]s INHERIT`, "it inherits the rights of %[2]s"},
+		"not a member":    {`REVOKE %[2]s FROM %[1]s`, "it may not act as %[2]s"},
 	} {
 		db := pgtest.New(t, `CREATE TABLE tasks (id int PRIMARY KEY)`)
 		role, other := db.Role(t, "web_user"), db.Role(t, "other")
@@ -47,6 +44,29 @@ func TestAnUnfitLoginIsRefusedWithTheCommandThatMakesAFitOne(t *testing.T) {
 		}
 		if !strings.Contains(err.Error(), "rowtide setup --admin-url URL --roles "+role) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// Covers S32.
+func TestARoleOfTheAllowListThatNoPolicyBindsIsRefused(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]string{
+		`ALTER ROLE %s SUPERUSER`:           "role %s is a superuser",
+		`ALTER ROLE %s BYPASSRLS`:           "role %s has BYPASSRLS",
+		`ALTER ROLE %s REPLICATION`:         "role %s has REPLICATION",
+		`ALTER ROLE %s RENAME TO %[1]s_was`: "role %s does not exist",
+	} {
+		db := pgtest.New(t)
+		role := db.Role(t, "web_user")
+		login := db.Login(t, "svc", role)
+		db.Exec(t, fmt.Sprintf(sql, role))
+		err := migrations.CheckLogin(t.Context(), migrations.LoginConfig{URL: db.URL(login), Roles: []string{role}})
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf(want, role)) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", fmt.Sprintf(sql, role), err)
+		}
+		if strings.Contains(sql, "RENAME") {
+			db.Exec(t, fmt.Sprintf(`ALTER ROLE %s_was RENAME TO %[1]s`, role))
 		}
 	}
 }
@@ -76,7 +96,7 @@ func TestAPoolerInsteadOfTheServerIsNamed(t *testing.T) {
 		via := cfg
 		via.URL = strings.Replace(cfg.URL, direct, pooler(t, db, parameter), 1)
 		err := migrations.CheckLogin(t.Context(), via)
-		if err == nil || !strings.Contains(err.Error(), "use the server's own address") || strings.Contains(err.Error(), "\n") {
+		if err == nil || !strings.Contains(err.Error(), "the server's own address") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("refusing %s: %v", parameter, err)
 		}
 	}

@@ -37,8 +37,10 @@ SELECT id::text, cursor_secret, message_key,
        (SELECT count(*) = 2 FROM pg_catalog.pg_event_trigger e WHERE e.evtname = ANY($1::text[]) AND e.evtenabled <> 'D')
 FROM rowtide.installation`, []string{ddlTrigger, dropTrigger}).Scan(&i.ID, &i.CursorSecret, &i.MessageKey, &i.EventTriggers)
 	switch c := code(err); {
-	case errors.Is(err, pgx.ErrNoRows), c == pgerrcode.UndefinedTable, c == pgerrcode.InvalidSchemaName, c == pgerrcode.InsufficientPrivilege:
-		return Installation{}, fmt.Errorf("%w (%w)", ErrNotInstalled, err)
+	case errors.Is(err, pgx.ErrNoRows), c == pgerrcode.UndefinedTable, c == pgerrcode.InvalidSchemaName:
+		return Installation{}, ErrNotInstalled
+	case c == pgerrcode.InsufficientPrivilege:
+		return Installation{}, &failure{"the login may not read schema rowtide: run `rowtide setup` with --login and its name, or serve with the login that setup made", ErrNotInstalled}
 	case err != nil:
 		return Installation{}, fmt.Errorf("read installation: %w", err)
 	}

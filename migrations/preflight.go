@@ -53,10 +53,10 @@ func (s *server) check() error {
 	case s.walLevel != "logical":
 		return fmt.Errorf("wal_level is %s: run ALTER SYSTEM SET wal_level = 'logical', then restart the server", s.walLevel)
 	case !s.slotThere && s.slots >= s.maxSlots:
-		return fmt.Errorf("all %d replication slots are in use: drop one that nobody needs (SELECT * FROM pg_replication_slots), "+
+		return fmt.Errorf("no replication slot is left (max_replication_slots is %d): drop one that nobody needs (SELECT * FROM pg_replication_slots), "+
 			"or run ALTER SYSTEM SET max_replication_slots = %d, then restart the server", s.maxSlots, s.maxSlots+4)
 	case !s.slotActive && s.senders >= s.maxSenders:
-		return fmt.Errorf("all %d WAL senders are in use: run ALTER SYSTEM SET max_wal_senders = %d, then restart the server", s.maxSenders, s.maxSenders+4)
+		return fmt.Errorf("no WAL sender is left (max_wal_senders is %d): run ALTER SYSTEM SET max_wal_senders = %d, then restart the server", s.maxSenders, s.maxSenders+4)
 	}
 	return nil
 }

@@ -66,31 +66,6 @@ func (s *session) lockOut(ctx context.Context) error {
 	return nil
 }
 
-// connect opens a connection whose search_path nobody else controls.
-func connect(ctx context.Context, url, flag, application string) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: write postgres://user:password@host:5432/database: %s", flag, oneLine(err))
-	}
-	cfg.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
-	cfg.RuntimeParams["application_name"] = application
-	cfg.RuntimeParams["client_min_messages"] = "error"
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("connect with %s: %s%s", flag, oneLine(err), poolerHint(err))
-	}
-	return conn, nil
-}
-
-// poolerHint says what to do where a pooler refuses what a server takes: PgBouncer knows few
-// startup parameters.
-func poolerHint(err error) string {
-	if strings.Contains(err.Error(), "unsupported startup parameter") {
-		return ": that is a pooler, use the server's own address"
-	}
-	return ""
-}
-
 // oneLine is an error's text without the line breaks that pgx puts between addresses.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 

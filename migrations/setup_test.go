@@ -192,8 +192,8 @@ func TestBadInputGetsOneLineThatNamesTheFixAndLeavesNothing(t *testing.T) {
 		"no roles":          {func(c *migrations.SetupConfig) { c.Roles = nil }, "--roles"},
 		"unknown role":      {func(c *migrations.SetupConfig) { c.Roles = []string{"nobody_here"} }, `CREATE ROLE "nobody_here" NOLOGIN`},
 		"login among roles": {func(c *migrations.SetupConfig) { c.Roles = []string{c.Login} }, "choose another --login"},
-		"no URL":            {func(c *migrations.SetupConfig) { c.AdminURL = "postgres://%" }, "postgres://user:password@host:5432/database"},
-		"nobody listens":    {func(c *migrations.SetupConfig) { c.AdminURL = "postgres://postgres@localhost:1/x" }, "connect with --admin-url"},
+		"no URL":            {func(c *migrations.SetupConfig) { c.AdminURL = "postgres://%" }, "write postgres://login:password@host:5432/database"},
+		"nobody listens":    {func(c *migrations.SetupConfig) { c.AdminURL = "postgres://postgres@localhost:1/x" }, "connect to localhost:1 as postgres: nobody listens there"},
 		"no such database":  {func(c *migrations.SetupConfig) { c.AdminURL = strings.Replace(db.Admin, db.Name, "gone", 1) }, `database "gone" does not exist`},
 		"may not create":    {func(c *migrations.SetupConfig) { c.AdminURL = db.URL(weak) }, "GRANT CREATE ON DATABASE"},
 		"may not make login": {
