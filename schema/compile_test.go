@@ -3,6 +3,7 @@ package schema_test
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -266,6 +267,29 @@ func TestOperandsKeepTheirDigits(t *testing.T) {
 			t.Errorf("%s %s takes its neighbour: %v, %v", x.query, x.variables, ok, err)
 		}
 	}
+}
+
+// A catalog is shared by all connections: the race detector looks on.
+func TestRequestsCompileSideBySide(t *testing.T) {
+	t.Parallel()
+	role := officeCatalog(t, schema.Options{Introspection: true}).Role("reader")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				for _, query := range []string{
+					"subscription ($w: TodoItemFilter, $k: [ChangeKind!] = [INSERT]) { todoItems(where: $w, kinds: $k) { kind row { id } } }",
+					fullIntrospection, "subscription { nope { kind } }",
+				} {
+					op, err := role.Compile(schema.Request{Query: query, Variables: []byte(`{"w": {"id": {"gt": 1}}}`)})
+					if (op == nil) == (err == nil) {
+						t.Errorf("%s: %v, %v", query, op, err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // FuzzCompile holds that no request makes the compiler panic, that it gives an operation or

@@ -108,10 +108,10 @@ func (b *builder) nameTables() {
 	fields, types := claims{}, claims(reservedTypes())
 	reserved := reservedTypes()
 	b.keep(func(c *candidate) bool { return b.nameExplicit(c, fields, types) })
-	explicitEnums := b.collectEnums()
-	b.nameEnums(explicitEnums, types, true)
+	enums := b.collectEnums()
+	b.nameEnums(enums, types, true)
 	b.keep(func(c *candidate) bool { return b.nameDerived(c, fields, types, reserved) })
-	b.nameEnums(explicitEnums, types, false)
+	b.nameEnums(enums, types, false)
 	b.keep(func(c *candidate) bool { return b.enumsNamed(c) })
 }
 

@@ -63,8 +63,7 @@ func (m Mistake) Error() string {
 
 // Parse reads a comment. With a mistake that is no Note the directives are not to be relied on.
 func Parse(target Target, comment string) (schema.Directives, []Mistake) {
-	p := &parser{target: target, text: strings.ReplaceAll(comment, "\r\n", "\n"), seen: map[string]bool{}}
-	p.line, p.column = 1, 1
+	p := &parser{target: target, text: lineEnds.Replace(comment), line: 1, column: 1, seen: map[string]bool{}}
 	for p.rest() != "" {
 		p.parseLine()
 	}
@@ -74,6 +73,9 @@ func Parse(target Target, comment string) (schema.Directives, []Mistake) {
 	}
 	return p.directives, p.mistakes
 }
+
+// lineEnds makes the line ends of GraphQL (specification, 2.1.2) one.
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 func trimBlankLines(s string) string {
 	lines := strings.Split(s, "\n")
