@@ -70,8 +70,13 @@ func FuzzKeywords(f *testing.F) {
 func TestPermissivePoliciesStandInPostgresOrder(t *testing.T) {
 	t.Parallel()
 	def := &schema.TableDef{Policies: []schema.Policy{
-		{Name: "a", Permissive: true, Using: "1"}, {Name: "B", Permissive: true, Using: "2"}, {Name: "ä", Permissive: true, Using: "3"},
-		{Name: "z", Using: "4"}, {Name: "y", Using: "5"}, {Name: "b", Permissive: true}, {Name: "x"},
+		{Name: "a", Permissive: true, Using: "1"},
+		{Name: "B", Permissive: true, Using: "2"},
+		{Name: "ä", Permissive: true, Using: "3"},
+		{Name: "z", Using: "4"},
+		{Name: "y", Using: "5"},
+		{Name: "b", Permissive: true},
+		{Name: "x"},
 	}}
 	if got, want := condition(def, []int{0, 1, 2, 3, 4, 5, 6}), "(5) AND (4) AND ((3) OR (1) OR (2))"; got != want {
 		t.Errorf("%s, want %s", got, want)
