@@ -14,7 +14,7 @@ func insertOnly(d *schema.TableDef) {
 
 // Each table that cannot be exact is refused, with the SQL that makes it so, and no other with it.
 //
-// Covers C49, C50, C82, C84, S58, S59.
+// Covers C49, C82, C84, S58, S59.
 func TestTablesThatCannotBeExactAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
