@@ -58,7 +58,7 @@ func replicationConfig(url string) (*pgconn.Config, error) {
 	cfg.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		// A slot that is being made must be cancelled on the server: if its client just went
 		// away, PostgreSQL would finish it and keep it.
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 5 * time.Second}
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 2 * time.Second}
 	}
 	return cfg, nil
 }

@@ -31,6 +31,8 @@ type feed struct {
 	progress *Progress
 	// gate, where set, is called before each message is taken; it may block or fail.
 	gate func(ctx context.Context, m pglogrepl.Message) error
+	// lateBus: taking a transaction does not yet hold it.
+	lateBus bool
 
 	mu      sync.Mutex
 	open    []string
@@ -71,7 +73,9 @@ func (f *feed) Handle(ctx context.Context, data []byte) error {
 			}
 			f.open = nil
 		})
-		f.progress.Held(cdc.LSN(m.TransactionEndLSN))
+		if !f.lateBus {
+			f.progress.Held(cdc.LSN(m.TransactionEndLSN))
+		}
 	}
 	return nil
 }

@@ -176,19 +176,18 @@ func (m *progressMachine) handler(*rapid.T) {
 		}
 	}
 	it := m.batch.items[m.next]
-	m.next++
-	if it.serverEnd != 0 {
-		m.p.keepalive(it.serverEnd)
-		return
-	}
 	data := m.batch.data[m.from:it.end]
-	m.from = it.end
-	if commit, ok := beginsAt(data); ok {
-		m.p.begin(commit)
+	m.next, m.from = m.next+1, it.end
+	if err := deliver(it, data, m.p, m.handle); err != nil {
+		panic(err)
 	}
+}
+
+func (m *progressMachine) handle(data []byte) error {
 	if data[0] == 'C' {
 		m.handled++
 	}
+	return nil
 }
 
 // bus holds some of what was handled.

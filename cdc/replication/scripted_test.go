@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -26,6 +27,10 @@ type scripted struct {
 	pooler bool
 	// settings beat those of a good server.
 	settings map[string]string
+	// create, where set, answers the making of the slot, which else is there.
+	create func(ctx context.Context, b *pgproto3.Backend)
+	// cancelled gets a token for each request to cancel, dropped for each slot that is dropped.
+	cancelled, dropped chan struct{}
 	// stream plays the server's part once START_REPLICATION was answered.
 	stream func(ctx context.Context, b *pgproto3.Backend)
 }
@@ -62,7 +67,12 @@ func (s *scripted) serve() {
 
 func (s *scripted) session(ctx context.Context, conn net.Conn) {
 	b := pgproto3.NewBackend(conn, conn)
-	if _, err := b.ReceiveStartupMessage(); err != nil {
+	startup, err := b.ReceiveStartupMessage()
+	if err != nil {
+		return
+	}
+	if _, ok := startup.(*pgproto3.CancelRequest); ok {
+		s.cancelled <- struct{}{}
 		return
 	}
 	if s.refuse != nil {
@@ -71,6 +81,7 @@ func (s *scripted) session(ctx context.Context, conn net.Conn) {
 		return
 	}
 	b.Send(&pgproto3.AuthenticationOk{})
+	b.Send(&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: []byte{1, 2, 3, 4}})
 	b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 	for b.Flush() == nil {
 		m, err := b.Receive()
@@ -87,6 +98,9 @@ func (s *scripted) session(ctx context.Context, conn net.Conn) {
 				s.stream(ctx, b)
 			}
 			return
+		}
+		if strings.HasPrefix(q.String, "CREATE_REPLICATION_SLOT") {
+			s.create(ctx, b)
 		}
 		s.answer(b, q.String)
 		b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
@@ -112,13 +126,21 @@ func (s *scripted) answer(b *pgproto3.Backend, sql string) {
 		rows(b, all...)
 	case strings.Contains(sql, "pg_publication"):
 		rows(b, []string{publication})
+	case strings.HasPrefix(sql, "DROP_REPLICATION_SLOT"):
+		s.dropped <- struct{}{}
+		b.Send(&pgproto3.CommandComplete{CommandTag: []byte("DROP_REPLICATION_SLOT")})
+	case strings.Contains(sql, "pg_replication_slots") && s.create != nil:
+		rows(b)
 	case strings.Contains(sql, "pg_replication_slots"):
 		rows(b, []string{"logical", "pgoutput", "d", "d", "f", "reserved", "0/1000", "0/1000", "", ""})
 	}
 }
 
 func rows(b *pgproto3.Backend, rows ...[]string) {
-	fields := make([]pgproto3.FieldDescription, len(rows[0]))
+	var fields []pgproto3.FieldDescription
+	if len(rows) > 0 {
+		fields = make([]pgproto3.FieldDescription, len(rows[0]))
+	}
 	for i := range fields {
 		fields[i] = pgproto3.FieldDescription{Name: []byte("c"), DataTypeOID: 25, DataTypeSize: -1, TypeModifier: -1}
 	}
@@ -230,6 +252,80 @@ func TestSkippedPublicationIsFatalAndNotAcknowledged(t *testing.T) {
 				t.Errorf("acknowledged %v, behind the warning", acknowledged)
 			}
 		})
+	}
+}
+
+// The request to cancel comes too late: the server has made the slot. It is dropped again.
+//
+// Covers C40.
+func TestSlotThatWasMadeWhenItWasCalledOffIsDropped(t *testing.T) {
+	t.Parallel()
+	s := &scripted{t: t, cancelled: make(chan struct{}, 9), dropped: make(chan struct{}, 9)}
+	asked := make(chan struct{}, 9)
+	s.create = func(ctx context.Context, b *pgproto3.Backend) {
+		asked <- struct{}{}
+		select {
+		case <-s.cancelled:
+		case <-ctx.Done():
+		}
+		rows(b, []string{"s", "0/1000", "", "pgoutput"})
+	}
+	s.serve()
+	r := run(t, s.config())
+	<-asked
+	r.stop()
+	if err := r.end(t); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-s.dropped:
+	default:
+		t.Error("the slot was left behind")
+	}
+}
+
+// A keepalive that wants no answer gets none of its own, however many there are: one status says
+// all that they allow.
+//
+// Covers C08.
+func TestStormOfKeepalivesIsAnsweredAtABoundedRate(t *testing.T) {
+	t.Parallel()
+	const keepalives = 50_000
+	type result struct {
+		statuses int
+		took     time.Duration
+	}
+	results := make(chan result)
+	s := &scripted{t: t, stream: func(ctx context.Context, b *pgproto3.Backend) {
+		began := time.Now()
+		var sending sync.WaitGroup
+		defer sending.Wait()
+		sending.Go(func() {
+			for i := range keepalives {
+				if sendKeepalive(b, cdc.LSN(0x1001+i), 0) != nil {
+					return
+				}
+			}
+		})
+		n := 0
+		for last := cdc.LSN(0); last < 0x1000+keepalives; n++ {
+			m, err := b.Receive()
+			if err != nil {
+				return
+			}
+			last = cdc.LSN(binary.BigEndian.Uint64(m.(*pgproto3.CopyData).Data[9:]))
+		}
+		select {
+		case results <- result{n, time.Since(began)}:
+		case <-ctx.Done():
+		}
+		<-ctx.Done()
+	}}
+	s.serve()
+	run(t, s.config())
+	r := <-results
+	if limit := int(r.took/statusGap) + 2; r.statuses > limit {
+		t.Errorf("%d statuses within %s, want at most %d", r.statuses, r.took, limit)
 	}
 }
 

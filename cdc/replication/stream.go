@@ -203,6 +203,7 @@ func (s *stream) write(ctx context.Context) error {
 
 // handle gives the handler what is queued, and Progress what the handler has had.
 func (s *stream) handle(ctx context.Context) error {
+	handle := func(data []byte) error { return s.c.cfg.Handler.Handle(ctx, data) }
 	var batch *slab
 	for ctx.Err() == nil {
 		if batch = s.queue.take(batch); batch == nil {
@@ -217,12 +218,8 @@ func (s *stream) handle(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if it.serverEnd != 0 {
-				s.c.cfg.Progress.keepalive(it.serverEnd)
-				continue
-			}
-			if err := s.hand(ctx, batch.data[from:it.end:it.end]); err != nil {
-				return err
+			if err := deliver(it, batch.data[from:it.end:it.end], s.c.cfg.Progress, handle); err != nil {
+				return fmt.Errorf("handle message: %w", err)
 			}
 			from = it.end
 		}
@@ -230,15 +227,17 @@ func (s *stream) handle(ctx context.Context) error {
 	return nil
 }
 
-// hand gives the handler one message. The transaction that it may open is marked first.
-func (s *stream) hand(ctx context.Context, data []byte) error {
+// deliver passes on one item of the queue: a keepalive to p, once the handler has had all that
+// came before it; a message to the handler, once p knows of the transaction that it may open.
+func deliver(it item, data []byte, p *Progress, handle func([]byte) error) error {
+	if it.serverEnd != 0 {
+		p.keepalive(it.serverEnd)
+		return nil
+	}
 	if commit, ok := beginsAt(data); ok {
-		s.c.cfg.Progress.begin(commit)
+		p.begin(commit)
 	}
-	if err := s.c.cfg.Handler.Handle(ctx, data); err != nil {
-		return fmt.Errorf("handle message: %w", err)
-	}
-	return nil
+	return handle(data)
 }
 
 // read receives until the connection ends. After ctx has ended it goes on, and throws away what

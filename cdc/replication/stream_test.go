@@ -148,6 +148,37 @@ func statuses(t *testing.T, db *pgtest.DB, n int) {
 	}
 }
 
+// A handler may return before the bus holds what it was given, and say so later. Until then
+// nothing of it is acknowledged, whatever else the server says.
+//
+// Covers C01, C06.
+func TestWhatTheBusDoesNotHoldYetIsNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	db := database(t, senderTimeout("600ms"))
+	f := newFeed()
+	f.lateBus = true
+	r := run(t, config(t, db, f))
+	r.connected(t)
+	insert(t, db, 1, 2)
+	expectInserted(t, f.wait(t, 2), 1, 2)
+	first, second := f.ends[0], f.ends[1]
+	db.Exec(t, "INSERT INTO other VALUES (1)")
+	foreign := flushed(t, db)
+	eventually(t, "the server has said more", func() bool { return r.State().ServerEnd >= foreign })
+	statuses(t, db, 3)
+	if got := confirmed(t, db); got >= first {
+		t.Errorf("confirmed is %s, and nothing up to %s is held", got, first)
+	}
+	f.progress.Held(first)
+	eventually(t, "the first is acknowledged", func() bool { return confirmed(t, db) >= first })
+	statuses(t, db, 3)
+	if got := confirmed(t, db); got >= second {
+		t.Errorf("confirmed is %s, and only the first, up to %s, is held", got, first)
+	}
+	f.progress.Held(second)
+	eventually(t, "the rest is acknowledged", func() bool { return confirmed(t, db) >= foreign })
+}
+
 // The handler blocks for many times wal_sender_timeout, with more to come than the queue holds:
 // the server neither ends the connection nor is left, and memory stays bounded.
 //
