@@ -38,8 +38,7 @@ func todos() schema.TableDef {
 	}
 	return schema.TableDef{
 		OID: 16400, Schema: "public", Name: "todos", Kind: 'r', Persistence: 'p', Identity: cdc.IdentityFull, RowSecurity: true,
-		Columns: []schema.ColumnDef{column(1, "id", "int4", 23), column(2, "owner", "text", 25), column(3, "note", "json", 114)},
-
+		Columns:    []schema.ColumnDef{column(1, "id", "int4", 23), column(2, "owner", "text", 25), column(3, "note", "json", 114)},
 		Keys:       []schema.KeyDef{{Name: "todos_pkey", Columns: []string{"id"}, Primary: true, Usable: true}},
 		Directives: schema.Directives{Subscribe: &schema.Subscribe{}},
 		Policies:   []schema.Policy{{Name: "own", Permissive: true, Using: "(owner = current_setting('app.user'::text))"}},
@@ -47,6 +46,17 @@ func todos() schema.TableDef {
 			"web_user": {Usage: true, Columns: []bool{true, true, true}, RowSecurity: true, Policies: []int{0}},
 		},
 	}
+}
+
+func catalog(t testing.TB, tables ...schema.TableDef) *schema.Catalog {
+	t.Helper()
+	c, problems := schema.New(schema.Database{
+		Version: 150018, Roles: []string{"web_user"}, Schemas: []string{"public"}, Tables: tables,
+	}, schema.Options{Introspection: true, Server: schema.ServerInfo{Version: "7.7"}})
+	if len(problems) > 0 {
+		t.Fatalf("catalog: %+v", problems)
+	}
+	return c
 }
 
 // A world is a database of one table, as far as fanout can tell, with a server in front of it.
@@ -72,18 +82,12 @@ func newWorld(t testing.TB, config graphqlhttp.Config, limits fanout.Limits) *wo
 		t.Fatal(err)
 	}
 	w := &world{t: t, bus: b, commit: 1000, rows: map[int]cdc.Row{}}
-	catalog, problems := schema.New(schema.Database{
-		Version: 150018, Roles: []string{"web_user"}, Schemas: []string{"public"}, Tables: []schema.TableDef{todos()},
-	}, schema.Options{Introspection: true, Server: schema.ServerInfo{Version: "7.7"}})
-	if len(problems) > 0 {
-		t.Fatalf("catalog: %+v", problems)
-	}
 	codec, err := fanout.NewCursorCodec(fanout.CursorConfig{Secret: []byte("a secret of the tests, long enough"), System: 7, Timeline: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	w.d, err = fanout.New(fanout.Config{Bus: b, Judge: w, Snapshots: w, Catalog: catalog, Cursors: codec, Limits: limits, Logger: log})
+	w.d, err = fanout.New(fanout.Config{Bus: b, Judge: w, Snapshots: w, Catalog: catalog(t, todos()), Cursors: codec, Limits: limits, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +156,14 @@ func (w *world) put(id int, owner, note string) {
 	if err := w.bus.Publish(w.t.Context(), &cdc.Batch{Transaction: tx, Events: []cdc.Event{e}, Last: true}); err != nil {
 		w.t.Errorf("publish: %v", err)
 	}
+}
+
+// dropTable makes the catalog one without the table.
+func (w *world) dropTable() {
+	w.t.Helper()
+	other := todos()
+	other.OID, other.Name = 16500, "others"
+	w.d.SetCatalog(catalog(w.t, other))
 }
 
 func (w *world) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdict, error) {
