@@ -130,7 +130,7 @@ func (g *Postgres) tasks(j *judgement) []*task {
 		if p.fixed != 0 {
 			continue
 		}
-		t := &task{as: newActor(principal), plan: p, eval: statementKey{p.eval, p.role}, out: j.verdicts[i]}
+		t := &task{as: newActor(principal, g.path), plan: p, eval: statementKey{p.eval, p.role}, out: j.verdicts[i]}
 		if p.refused() {
 			j.hide(t)
 			continue

@@ -35,9 +35,16 @@ import (
 	"github.com/rowtide/rowtide/schema"
 )
 
-// SearchPath is what policies, and functions that set no path of their own, are evaluated with.
-// What is in pg_temp is found last, so that nobody can put a table before those of a policy.
-const SearchPath = "pg_catalog, pg_temp"
+// searchPath is what policies, and functions that set no path of their own, are evaluated with.
+// pg_catalog comes first, and what is in pg_temp is found last, so that nobody can put a table
+// or a function before those of a policy.
+func searchPath(schemas []string) string {
+	path := "pg_catalog, "
+	for _, s := range schemas {
+		path += ident(s) + ", "
+	}
+	return path + "pg_temp"
+}
 
 // Config says how to reach Postgres and how long to wait for it.
 type Config struct {
@@ -47,6 +54,10 @@ type Config struct {
 	// Audit takes a record of every image that is hidden or undecided for any reason but a
 	// policy's own answer. Required.
 	Audit authz.Auditor
+	// Schemas are searched for what policy functions name without a schema, as a session of
+	// the application would. Policies themselves are qualified. Nobody but their owners may
+	// create anything in them. Defaults to none.
+	Schemas []string
 	// Conns is the most connections that judge images. Defaults to 4.
 	Conns int
 	// SnapshotConns is the most connections that read snapshots, which take long: they are
@@ -66,6 +77,7 @@ type Config struct {
 // A Postgres judges images and reads snapshots. Its methods may be called by many goroutines.
 type Postgres struct {
 	cfg       Config
+	path      string
 	judges    *pool
 	snapshots *pool
 
@@ -106,16 +118,17 @@ func New(c Config) (*Postgres, error) {
 			*d.v = d.def
 		}
 	}
-	judges, err := sessionConfig(c.URL, "rowtide judge", c.StatementTimeout, max(c.StatementTimeout, maxIdle))
+	path := searchPath(c.Schemas)
+	judges, err := sessionConfig(c.URL, "rowtide judge", path, c.StatementTimeout, max(c.StatementTimeout, maxIdle))
 	if err != nil {
 		return nil, err
 	}
-	snapshots, err := sessionConfig(c.URL, "rowtide snapshot", c.SnapshotTimeout, c.SnapshotTimeout)
+	snapshots, err := sessionConfig(c.URL, "rowtide snapshot", path, c.SnapshotTimeout, c.SnapshotTimeout)
 	if err != nil {
 		return nil, err
 	}
 	return &Postgres{
-		cfg: c, judges: newPool(judges, c.Conns), snapshots: newPool(snapshots, c.SnapshotConns),
+		cfg: c, path: path, judges: newPool(judges, c.Conns), snapshots: newPool(snapshots, c.SnapshotConns),
 		plans: map[planKey]*plan{},
 	}, nil
 }
@@ -144,7 +157,7 @@ func (g *Postgres) plan(t *schema.Table, role string) *plan {
 
 // sessionConfig pins every setting that policies, or the text of values, depend on. What is
 // given at start beats ALTER ROLE and ALTER DATABASE.
-func sessionConfig(url, name string, statement, idle time.Duration) (*pgconn.Config, error) {
+func sessionConfig(url, name, path string, statement, idle time.Duration) (*pgconn.Config, error) {
 	c, err := pgconn.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
@@ -163,7 +176,7 @@ func sessionConfig(url, name string, statement, idle time.Duration) (*pgconn.Con
 		"DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex", "TimeZone": "UTC",
 		"xmloption": "content", "array_nulls": "on",
 		// Deparsed policies are read under these.
-		"search_path": SearchPath, "standard_conforming_strings": "on", "transform_null_equals": "off",
+		"search_path": path, "standard_conforming_strings": "on", "transform_null_equals": "off",
 		"row_security": "on",
 		// A generic plan may hold the value of a function that is wrongly declared
 		// IMMUTABLE, such as one that reads claims: another principal's.

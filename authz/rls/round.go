@@ -41,10 +41,11 @@ type ask struct {
 type actor struct {
 	principal      *authz.Principal
 	assume, verify statementKey
+	path           string
 }
 
-func newActor(p *authz.Principal) *actor {
-	return &actor{principal: p, assume: statementKey{sql: assumeSQL(p)}, verify: statementKey{sql: verifySQL(p)}}
+func newActor(p *authz.Principal, path string) *actor {
+	return &actor{principal: p, path: path, assume: statementKey{sql: assumeSQL(p)}, verify: statementKey{sql: verifySQL(p)}}
 }
 
 // An answer is the reply to an ask.
@@ -233,7 +234,7 @@ func readAnswer(a ask, r reply) answer {
 		out.value = string(row[0])
 	}
 	if a.as != nil {
-		out.tampered = compare(a.as.principal, r.rows[at+1])
+		out.tampered = a.as.compare(r.rows[at+1])
 	}
 	return out
 }
@@ -272,8 +273,9 @@ func verifySQL(p *authz.Principal) string {
 
 // compare tells what is not the principal's any more behind an evaluation: a policy function
 // changed it, and what was evaluated later was not judged for this principal (S50, S51).
-func compare(p *authz.Principal, row [][]byte) tampering {
-	if len(row) != 2+len(p.Settings) || string(row[0]) != p.Role || string(row[1]) != SearchPath {
+func (a *actor) compare(row [][]byte) tampering {
+	p := a.principal
+	if len(row) != 2+len(p.Settings) || string(row[0]) != p.Role || string(row[1]) != a.path {
 		return tamperedRole
 	}
 	for i, s := range p.Settings {

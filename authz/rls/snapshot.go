@@ -51,7 +51,7 @@ func (g *Postgres) Snapshot(ctx context.Context, p *authz.Principal, t *schema.T
 	begin func(cdc.Snapshot) error, row func(cdc.Row) error,
 ) error {
 	r := &reader{
-		g: g, plan: g.plan(t, p.Role), principal: p, actor: newActor(p), readable: readable, settled: settled,
+		g: g, plan: g.plan(t, p.Role), principal: p, actor: newActor(p, g.path), readable: readable, settled: settled,
 		deadline: time.Now().Add(g.cfg.VisibilityWait), begin: begin, row: row,
 	}
 	err := r.try(ctx, false)
@@ -250,7 +250,7 @@ func (r *reader) fetch(ctx context.Context, n int) (rows []cdc.Row, size int, er
 		return nil, 0, r.refusal(problem)
 	case checked.err != nil:
 		return nil, 0, r.refusal(checked.err)
-	case compare(r.principal, checked.rows[0]) != 0:
+	case r.actor.compare(checked.rows[0]) != 0:
 		return nil, 0, r.forbidden("role_tampered", "")
 	}
 	return rows, size, nil
