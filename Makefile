@@ -21,11 +21,11 @@ build: ## bin/rowtide
 	$(GO) build -o bin/rowtide ./cmd/rowtide
 
 test: ## every test, against real servers that it starts; installs what it needs where it may
-	@tools/needs server node
+	@tools/needs server node curl
 	$(GO) test -p $(P) ./...
 
 race: ## the tests under the race detector
-	@tools/needs server node c
+	@tools/needs server node curl c
 	CGO_ENABLED=1 $(GO) test -race -p $(P) ./...
 
 fuzz: ## every fuzz target for FUZZTIME (20s) each
