@@ -179,7 +179,7 @@ func TestSnapshotsAndChangesMeetWithoutGapOrOverlap(t *testing.T) {
 		w, walkers := run(t, rt, []string{"snapshot: true"})
 		for _, k := range walkers {
 			if d := cmp.Diff(w.state(k.user), k.rows); d != "" {
-				rt.Fatalf("%s ends with other rows than its SELECT (-select +client):\n%s", k.user, d)
+				rt.Fatalf("%s ends with other rows than its SELECT (-select +client):\n%s\nit was told %s\nhistory %s", k.user, d, strings.Join(k.told, ", "), strings.Join(w.history(k.user), ", "))
 			}
 		}
 	})

@@ -237,7 +237,7 @@ func (s *Subscription) deliver(l *lane) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.gen != s.gen {
+	if l.gen != s.gen || s.sawLocked(l.frames[0].xid) { // perhaps only since begin
 		return
 	}
 	switch s.phase {

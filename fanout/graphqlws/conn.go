@@ -2,336 +2,307 @@ package graphqlws
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
+	"log/slog"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/schema"
 )
 
-// A conn is one socket: a goroutine that reads, one for each operation that writes, one that
-// asks a silent peer whether it is there.
+// A conn is one connection. Its reader is the goroutine of ServeHTTP; a clock watches its times,
+// and each operation has a goroutine of its own.
 type conn struct {
 	h      *Handler
-	ws     *websocket.Conn
-	header string // the token of the Authorization header
-	over   chan struct{}
+	header []string        // Authorization of the upgrade
+	ws     *websocket.Conn // set by open
+	wg     sync.WaitGroup
 
-	// session is set by the reader when it acknowledges the connection, and is its alone.
-	session *fanout.Session
+	// over is set before the close frame is sent, or the connection cut off: no other frame
+	// is sent from then on.
+	over atomic.Bool
 
-	ending sync.Once
-	ended  fanout.Fault
+	mu sync.Mutex
+	// opened tells that ws is set; closing is closed when the close frame was sent and answered,
+	// nil while none is on its way.
+	opened   bool
+	closing  chan struct{}
+	protocol *protocol
+	ops      map[string]*operation
+	session  *fanout.Session // nil until authenticated
+	draining bool
+	cancel   context.CancelFunc
+	below    net.Conn
 
-	// mu is held while a message is written, so that an operation that was ended writes
-	// nothing more under an id that may already belong to another.
-	mu  sync.Mutex
-	ops map[string]*operation
+	// refreshed has a token when the clock must look at the session's principal.
+	refreshed chan struct{}
+	// writing is held while a message is written.
+	writing sync.Mutex
 }
 
-// An operation is one subscription under its id.
-type operation struct {
-	id   string // quoted
-	sub  *fanout.Subscription
-	over bool // under conn.mu: nothing may be written any more
+func newConn(h *Handler, authorization []string) *conn {
+	return &conn{
+		h: h, header: authorization, protocol: newProtocol(h.cfg.Operations), ops: map[string]*operation{},
+		cancel: func() {}, refreshed: make(chan struct{}, 1),
+	}
 }
 
-// closeTimeout is how long a peer has to answer a close, or to take it at all.
-const closeTimeout = time.Second
-
-// run serves the socket until it ends.
-func (c *conn) run(ctx context.Context) {
+// serve serves the socket until it is closed, and returns when every goroutine has ended.
+func (c *conn) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		defer cancel() // the reader's Read ends with ctx
-		select {
-		case <-c.over:
-			late := time.AfterFunc(closeTimeout, func() { _ = c.ws.CloseNow() })
-			_ = c.ws.Close(websocket.StatusCode(c.ended.Close), c.ended.Message)
-			late.Stop()
-		case <-ctx.Done():
-		}
-	})
-	wg.Go(func() { c.askPeer(ctx) })
-	init := time.AfterFunc(c.h.cfg.InitTimeout, func() { c.end(*fault(closeInitTimeout, "Connection initialisation timeout")) })
-	c.read(ctx, &wg, init)
-	init.Stop()
-	if c.session != nil {
-		c.session.Close()
+	c.mu.Lock()
+	c.cancel, c.opened = cancel, true
+	draining := c.draining
+	c.mu.Unlock()
+	if draining {
+		c.closeFor(fanout.ErrDraining)
 	}
-	select {
-	case <-c.over: // the closing handshake goes on
-	default:
-		cancel()
+	c.ws.SetReadLimit(c.h.cfg.ReadLimit)
+	c.wg.Go(func() { c.clock(ctx) })
+	c.read(ctx)
+	c.mu.Lock()
+	closing, session := c.closing, c.session
+	c.mu.Unlock()
+	if closing != nil {
+		<-closing // the client gets the code
 	}
-	wg.Wait()
-	cancel()
+	if session != nil {
+		session.Close()
+	}
+	c.cut()
+	c.wg.Wait()
+	_ = c.ws.CloseNow()
 }
 
-// end closes the socket; the first call counts.
-func (c *conn) end(f fanout.Fault) {
-	c.ending.Do(func() {
-		c.ended = *fault(f.Close, f.Message)
-		close(c.over)
-	})
-}
-
-// read takes messages until the socket is over.
-func (c *conn) read(ctx context.Context, wg *sync.WaitGroup, init *time.Timer) {
+// read does what the client's messages ask for, one after the other.
+func (c *conn) read(ctx context.Context) {
+	perSecond := c.h.cfg.MessageRate
+	limit := rate.NewLimiter(rate.Limit(perSecond), perSecond)
 	for {
-		typ, data, err := c.ws.Read(ctx)
-		if err != nil {
+		kind, data, err := c.ws.Read(ctx)
+		if errors.Is(err, websocket.ErrMessageTooBig) {
+			c.close(closing{codeTooBig, "message is too big"}) // reads what is on its way, so that the client sees this
+		}
+		if err != nil || limit.Wait(ctx) != nil {
 			return
 		}
-		select {
-		case <-c.over:
-			return // what comes after a mistake is not looked at
-		default:
-		}
-		if typ != websocket.MessageText {
-			c.end(*fault(closeNotText, "messages are text"))
+		if kind != websocket.MessageText {
+			c.close(closing{codeUnsupported, "messages are text"})
 			return
 		}
-		m, f := parse(data)
-		if f == nil {
-			f = c.handle(ctx, wg, init, &m)
-		}
-		if f != nil {
-			c.end(*f)
-			return
-		}
-	}
-}
-
-// handle does what a message asks for. A fault ends the socket.
-func (c *conn) handle(ctx context.Context, wg *sync.WaitGroup, init *time.Timer, m *message) *fanout.Fault {
-	switch m.kind {
-	case typeInit:
-		return c.initialise(ctx, init, m.payload)
-	case typePing:
-		return c.ping(ctx, m.payload)
-	case typePong:
-		return nil
-	}
-	if c.session == nil {
-		return fault(closeUnauthorized, "Unauthorized")
-	}
-	if m.kind == typeComplete {
-		c.complete(m.id)
-		return nil
-	}
-	return c.subscribe(ctx, wg, m)
-}
-
-func (c *conn) initialise(ctx context.Context, init *time.Timer, payload json.RawMessage) *fanout.Fault {
-	if c.session != nil {
-		return fault(closeTooManyInits, "Too many initialisation requests")
-	}
-	principal, err := c.principal(payload)
-	if err != nil {
-		f := fanout.Explain(err)
-		return &f
-	}
-	if !init.Stop() {
-		return nil // too late by a hair: it is being closed
-	}
-	c.session = c.h.cfg.Dispatcher.Open(principal)
-	return c.say(ctx, []byte(`{"type":"connection_ack"}`))
-}
-
-func (c *conn) principal(payload json.RawMessage) (*authz.Principal, error) {
-	token, ok := tokenOf(payload)
-	switch {
-	case ok:
-		return c.h.cfg.Auth.Verify(token)
-	case c.header != "":
-		return c.h.cfg.Auth.Verify(c.header)
-	}
-	return c.h.cfg.Auth.Anonymous()
-}
-
-// ping answers with what came, but for a token, which goes on with the session under it.
-func (c *conn) ping(ctx context.Context, payload json.RawMessage) *fanout.Fault {
-	token, refresh := tokenOf(payload)
-	if !refresh || c.session == nil {
-		pong := []byte(`{"type":"pong"}`)
-		if payload != nil && !refresh {
-			pong = fmt.Appendf(nil, `{"type":"pong","payload":%s}`, payload)
-		}
-		return c.say(ctx, pong)
-	}
-	principal, err := c.h.cfg.Auth.Verify(token)
-	if err == nil {
-		err = c.session.Refresh(principal)
-	}
-	if err != nil {
-		f := fanout.Explain(err)
-		return &f
-	}
-	return c.say(ctx, []byte(`{"type":"pong"}`))
-}
-
-func (c *conn) subscribe(ctx context.Context, wg *sync.WaitGroup, m *message) *fanout.Fault {
-	c.mu.Lock()
-	_, taken := c.ops[m.id]
-	n := len(c.ops)
-	c.mu.Unlock()
-	if taken {
-		return fault(closeDuplicate, "Subscriber for "+m.id+" already exists")
-	}
-	id := quote(m.id)
-	if n >= c.h.cfg.Subscriptions {
-		return c.refuse(ctx, id, &schema.Error{
-			Code:    schema.LimitExceeded,
-			Message: fmt.Sprintf("a connection may have %d subscriptions at once: complete one first", c.h.cfg.Subscriptions),
-		})
-	}
-	resp, err := c.session.Subscribe(ctx, m.request)
-	if err != nil {
-		return c.refuse(ctx, id, err)
-	}
-	if resp.Subscription == nil {
-		if f := c.say(ctx, appendNext(nil, id, resp.Result)); f != nil {
-			return f
-		}
-		return c.say(ctx, fmt.Appendf(nil, `{"id":%s,"type":"complete"}`, id))
-	}
-	op := &operation{id: id, sub: resp.Subscription}
-	c.mu.Lock()
-	c.ops[m.id] = op
-	c.mu.Unlock()
-	wg.Go(func() { c.pump(ctx, m.id, op) })
-	return nil
-}
-
-// refuse answers one operation with its error and leaves the socket as it is.
-func (c *conn) refuse(ctx context.Context, id string, err error) *fanout.Fault {
-	if f, all := whole(err); all {
-		return &f
-	}
-	return c.say(ctx, errorMessage(id, err))
-}
-
-func errorMessage(id string, err error) []byte {
-	msg := fmt.Appendf(nil, `{"id":%s,"type":"error","payload":`, id)
-	return append(fanout.AppendErrors(msg, err), '}')
-}
-
-// whole tells of errors that are about the connection rather than about one operation.
-func whole(err error) (fanout.Fault, bool) {
-	var list schema.ErrorList
-	var e *schema.Error
-	if errors.As(err, &list) || errors.As(err, &e) {
-		return fanout.Fault{}, false
-	}
-	return fanout.Explain(err), true
-}
-
-// complete ends an operation because its client does not want it any more. Its id is free.
-func (c *conn) complete(id string) {
-	c.mu.Lock()
-	op := c.ops[id]
-	delete(c.ops, id)
-	if op != nil {
-		op.over = true
-	}
-	c.mu.Unlock()
-	if op != nil {
-		op.sub.Close()
-	}
-}
-
-// pump writes an operation's results until it ends.
-func (c *conn) pump(ctx context.Context, id string, op *operation) {
-	defer op.sub.Close()
-	var buf []byte
-	for {
-		payloads, err := op.sub.Next(ctx)
-		if err != nil {
-			c.finish(ctx, id, op, err)
-			return
-		}
-		for _, p := range payloads {
-			buf = appendNext(buf[:0], op.id, p)
-			if !c.write(ctx, op, buf) {
-				return
-			}
-		}
-	}
-}
-
-// finish tells the client why an operation ends. A socket that drains is closed with its last
-// operation, so that each gets what was queued for it.
-func (c *conn) finish(ctx context.Context, id string, op *operation, err error) {
-	op.sub.Close()
-	f, all := whole(err)
-	c.mu.Lock()
-	if op.over || ctx.Err() != nil {
+		c.mu.Lock()
+		a := c.protocol.receive(data)
 		c.mu.Unlock()
-		return
-	}
-	op.over = true
-	delete(c.ops, id)
-	left := len(c.ops)
-	c.mu.Unlock()
-	switch {
-	case all && errors.Is(err, fanout.ErrDraining) && left > 0:
-	case all:
-		c.end(f)
-	default:
-		_ = c.say(ctx, errorMessage(op.id, err))
+		if !c.do(ctx, a) {
+			return
+		}
 	}
 }
 
-// write writes a message of an operation, unless that has ended.
-func (c *conn) write(ctx context.Context, op *operation, msg []byte) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !op.over && c.writeLocked(ctx, msg)
-}
-
-// say writes a message. Where it cannot be written the socket is lost.
-func (c *conn) say(ctx context.Context, msg []byte) *fanout.Fault {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.writeLocked(ctx, msg)
-	return nil
-}
-
-// writeLocked holds mu across the write, which the write's timeout bounds.
-func (c *conn) writeLocked(ctx context.Context, msg []byte) bool {
-	ctx, cancel := context.WithTimeout(ctx, c.h.cfg.WriteTimeout)
-	defer cancel()
-	if err := c.ws.Write(ctx, websocket.MessageText, msg); err != nil {
-		c.end(fanout.Explain(fanout.ErrSlow))
+// do is false where the connection is to end.
+func (c *conn) do(ctx context.Context, a action) bool {
+	switch a.do {
+	case nothing:
+	case authenticate:
+		return c.authenticate(ctx, a.token)
+	case refresh:
+		return c.refresh(ctx, *a.token)
+	case pong:
+		return c.send(ctx, pongMessage(a.payload)) == nil
+	case start:
+		c.start(ctx, a.id, a.request)
+	case refuse:
+		over := &schema.Error{Code: schema.LimitExceeded, Message: "the connection has as many operations as the server allows: complete one first"}
+		return c.send(ctx, errorMessage(a.id, over)) == nil
+	case stop:
+		c.stop(a.id)
+	case closeSocket:
+		c.close(a.closing)
 		return false
 	}
 	return true
 }
 
-// askPeer finds out about peers that are gone without a word.
-func (c *conn) askPeer(ctx context.Context) {
-	tick := time.NewTicker(c.h.cfg.PingEvery)
-	defer tick.Stop()
+// authenticate answers connection_init. The payload's token counts before the header's.
+func (c *conn) authenticate(ctx context.Context, token *string) bool {
+	if token == nil && len(c.header) > 0 {
+		t := bearer(c.header[0])
+		token = &t
+	}
+	p, err := c.principal(token)
+	if err != nil {
+		c.closeFor(err)
+		return false
+	}
+	session := c.h.cfg.Dispatcher.Open(p)
+	c.mu.Lock()
+	c.session = session
+	c.protocol.accept()
+	c.mu.Unlock()
+	c.look()
+	c.log(slog.LevelDebug, "client connected", slog.String("role", p.Role))
+	return c.send(ctx, []byte(`{"type":"`+typeAck+`"}`)) == nil
+}
+
+func (c *conn) principal(token *string) (*authz.Principal, error) {
+	if token == nil {
+		return c.h.cfg.Auth.Anonymous()
+	}
+	return c.h.cfg.Auth.Verify(*token)
+}
+
+// refresh goes on with a newer token, or closes.
+func (c *conn) refresh(ctx context.Context, token string) bool {
+	p, err := c.h.cfg.Auth.Verify(token)
+	if err == nil {
+		err = c.session.Refresh(p)
+	}
+	if err != nil {
+		c.closeFor(err)
+		return false
+	}
+	c.look()
+	return c.send(ctx, pongMessage(nil)) == nil
+}
+
+func (c *conn) look() {
+	select {
+	case c.refreshed <- struct{}{}:
+	default:
+	}
+}
+
+// clock closes a connection that is not initialised in time, or whose token expires, and pings
+// one that is silent.
+func (c *conn) clock(ctx context.Context) {
+	initialised := time.NewTimer(c.h.cfg.InitTimeout)
+	defer initialised.Stop()
+	ping := time.NewTicker(c.h.cfg.PingInterval)
+	defer ping.Stop()
+	expired := time.NewTimer(time.Hour)
+	expired.Stop()
+	defer expired.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-		}
-		ping, cancel := context.WithTimeout(ctx, c.h.cfg.PingEvery)
-		err := c.ws.Ping(ping)
-		cancel()
-		if err != nil {
-			_ = c.ws.CloseNow()
+		case <-initialised.C:
+			c.close(closing{codeInitTimeout, "Connection initialisation timeout"})
 			return
+		case <-c.refreshed:
+			initialised.Stop()
+			expired.Stop()
+			if p := c.session.Principal(); !p.Expires.IsZero() {
+				expired.Reset(time.Until(p.Expires))
+			}
+		case <-expired.C:
+			c.closeFor(fanout.ErrExpired)
+			return
+		case <-ping.C:
+			c.wg.Go(func() { c.ping(ctx) })
 		}
 	}
+}
+
+// ping drops a client that does not answer until the next one is due.
+func (c *conn) ping(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, c.h.cfg.PingInterval)
+	defer cancel()
+	if err := c.ws.Ping(ctx); errors.Is(err, context.DeadlineExceeded) {
+		c.log(slog.LevelDebug, "client does not answer pings")
+		c.cut()
+	}
+}
+
+// errStopped says that a message was not sent because its operation or the connection is over.
+var errStopped = errors.New("it is over")
+
+// send writes one message. A client that does not take it in time is cut off.
+func (c *conn) send(ctx context.Context, data []byte) error {
+	return c.sendOf(ctx, nil, data)
+}
+
+// sendOf writes a message of an operation, unless that was stopped meanwhile.
+func (c *conn) sendOf(ctx context.Context, op *operation, data []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.over.Load() || op != nil && op.stopped.Load() {
+		return errStopped
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.h.cfg.WriteTimeout)
+	defer cancel()
+	err := c.ws.Write(ctx, websocket.MessageText, data)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			c.log(slog.LevelInfo, "client does not read")
+		}
+		c.cut()
+	}
+	return err
+}
+
+// closeFor closes for an error, as fanout.Explain says.
+func (c *conn) closeFor(err error) {
+	f := fanout.Explain(err)
+	if f.Code == schema.Internal && !errors.Is(err, fanout.ErrDraining) {
+		c.log(slog.LevelError, "connection ends by an error", slog.Any("error", err))
+	}
+	c.close(closing{f.Close, clip(f.Message)})
+}
+
+// close sends a close frame, waits a while for the client's, and ends the connection. The first
+// call counts.
+func (c *conn) close(why closing) {
+	c.mu.Lock()
+	if c.over.Swap(true) {
+		c.mu.Unlock()
+		return
+	}
+	closing := make(chan struct{})
+	c.closing = closing
+	c.mu.Unlock()
+	defer close(closing)
+	c.log(slog.LevelDebug, "connection is closed", slog.Int("code", why.code))
+	_ = c.ws.Close(websocket.StatusCode(why.code), why.reason) // the client may be gone
+	c.cut()
+}
+
+// cut ends the connection without a word.
+func (c *conn) cut() {
+	c.over.Store(true)
+	c.mu.Lock()
+	cancel, below := c.cancel, c.below
+	c.mu.Unlock()
+	cancel()
+	if below != nil {
+		_ = below.Close()
+	}
+}
+
+func (c *conn) grab(n net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.below = n
+}
+
+// drain closes the connection once its operations have ended.
+func (c *conn) drain() {
+	c.mu.Lock()
+	c.draining = true
+	idle := len(c.ops) == 0 && c.opened
+	c.mu.Unlock()
+	if idle {
+		c.closeFor(fanout.ErrDraining)
+	}
+}
+
+func (c *conn) log(level slog.Level, message string, attrs ...slog.Attr) {
+	c.h.cfg.Logger.LogAttrs(context.Background(), level, message, attrs...)
 }

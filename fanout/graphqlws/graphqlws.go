@@ -1,22 +1,27 @@
-// Package graphqlws serves subscriptions over WebSockets by the protocol graphql-transport-ws,
-// as PROTOCOL.md of npm's graphql-ws has it.
+// Package graphqlws serves subscriptions over WebSockets by the graphql-transport-ws protocol, to
+// the letter of its document (enisdenjo/graphql-ws, PROTOCOL.md).
 //
-// It guarantees that nothing is executed before a connection is acknowledged, that what is
-// malformed or out of turn closes the socket with the protocol's code and harms nobody else,
-// that frames of one operation keep their order and come to an end with its complete or error,
-// and that when Drain or Close has returned no goroutine and no socket of it is left.
+// Guarantees:
+//   - Nothing is run before the client was authenticated, and nothing is sent after its token
+//     has expired.
+//   - A frame that is sent is whole and in its operation's order; after complete or error there is
+//     none of that operation.
+//   - What one client holds is bounded: the size and rate of its messages, its operations, what
+//     waits for it. One that does not read is cut off.
+//   - Every goroutine ends with its connection; Drain and Close wait for all.
 //
-// message.go reads messages and knows the protocol's rules about them; it does no I/O. conn.go
-// is one socket. What a subscription delivers is package fanout's part.
+// Cookies are not read, so a page of another origin gains nothing by opening a socket from its
+// visitor's browser; the list of origins keeps it from doing so at all.
 package graphqlws
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,9 +34,11 @@ import (
 // Subprotocol is the only one that is spoken.
 const Subprotocol = "graphql-transport-ws"
 
-// An Authenticator makes principals of what clients bring. Its errors are *schema.Error.
+// An Authenticator makes principals of tokens.
 type Authenticator interface {
+	// Verify gives the principal of a token. Its errors are *schema.Error.
 	Verify(token string) (*authz.Principal, error)
+	// Anonymous gives the principal of clients without a token, or refuses them.
 	Anonymous() (*authz.Principal, error)
 }
 
@@ -40,21 +47,27 @@ type Config struct {
 	// Dispatcher and Auth are required.
 	Dispatcher *fanout.Dispatcher
 	Auth       Authenticator
-	// Origins are those whose pages may connect: scheme, host and port, compared whole. Pages
-	// of this machine, and those that the service serves under an IP address, always may;
-	// clients that send no origin are no pages. Defaults to none.
+	// Origins are the origins (scheme, host and port, as browsers write them) whose pages may
+	// connect. A client that sends no Origin is no browser and may. Defaults to none.
 	Origins []string
-	// InitTimeout is how long a socket may go without connection_init. Defaults to 3 s.
+	// InitTimeout is how long a client may take to send connection_init. Defaults to 3 s.
 	InitTimeout time.Duration
+	// WriteTimeout is how long a client may take to read one message. Defaults to 10 s.
+	WriteTimeout time.Duration
+	// PingInterval is the time between WebSocket pings, and how long one may stay unanswered.
+	// Defaults to 25 s, below the minute after which proxies drop idle connections.
+	PingInterval time.Duration
 	// ReadLimit is the largest message taken, in bytes. Defaults to 64 KiB.
 	ReadLimit int64
-	// WriteTimeout is how long one message may take to be written. Defaults to 10 s.
-	WriteTimeout time.Duration
-	// PingEvery is how often a silent socket is asked whether it is there. Defaults to 30 s.
-	PingEvery time.Duration
-	// Subscriptions is the most that one socket may have at once. Defaults to 100.
-	Subscriptions int
-	// Logger defaults to slog.Default(). Tokens are never logged.
+	// MessageRate is how many messages a second are read from one client, with as many again
+	// at once; further ones wait. Defaults to 100.
+	MessageRate int
+	// Operations is how many operations one connection may have at once. Defaults to 100.
+	Operations int
+	// Connections is how many connections there may be; further ones are told to come back
+	// later. Defaults to 10,000.
+	Connections int
+	// Logger gets no token, payload or query. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -62,20 +75,34 @@ func (c *Config) check() error {
 	if c.Dispatcher == nil || c.Auth == nil {
 		return errors.New("make WebSocket handler: Dispatcher and Auth are required")
 	}
-	if c.InitTimeout == 0 {
-		c.InitTimeout = 3 * time.Second
+	for _, d := range []struct {
+		value     *time.Duration
+		otherwise time.Duration
+	}{
+		{&c.InitTimeout, 3 * time.Second}, {&c.WriteTimeout, 10 * time.Second}, {&c.PingInterval, 25 * time.Second},
+	} {
+		if *d.value < 0 {
+			return errors.New("make WebSocket handler: a time is negative")
+		}
+		if *d.value == 0 {
+			*d.value = d.otherwise
+		}
 	}
-	if c.ReadLimit == 0 {
+	for _, n := range []struct {
+		value     *int
+		otherwise int
+	}{
+		{&c.MessageRate, 100}, {&c.Operations, 100}, {&c.Connections, 10_000},
+	} {
+		if *n.value < 0 {
+			return errors.New("make WebSocket handler: a limit is negative")
+		}
+		if *n.value == 0 {
+			*n.value = n.otherwise
+		}
+	}
+	if c.ReadLimit <= 0 {
 		c.ReadLimit = 64 << 10
-	}
-	if c.WriteTimeout == 0 {
-		c.WriteTimeout = 10 * time.Second
-	}
-	if c.PingEvery == 0 {
-		c.PingEvery = 30 * time.Second
-	}
-	if c.Subscriptions == 0 {
-		c.Subscriptions = 100
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -83,14 +110,15 @@ func (c *Config) check() error {
 	return nil
 }
 
-// A Handler upgrades requests and serves their sockets.
+// A Handler upgrades requests to WebSockets and serves them.
 type Handler struct {
 	cfg Config
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	draining bool
-	running  sync.WaitGroup
+	// running counts the connections that are served: by wg.Add under mu and not draining.
+	running sync.WaitGroup
 }
 
 // New makes a Handler.
@@ -101,100 +129,102 @@ func New(cfg Config) (*Handler, error) {
 	return &Handler{cfg: cfg, conns: map[*conn]struct{}{}}, nil
 }
 
-// ServeHTTP upgrades one request and returns when its socket is closed.
+// ServeHTTP upgrades the request and serves the socket until it is closed.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch {
-	case !h.originAllowed(r):
-		http.Error(w, "this origin may not connect: start the service with --allow-origin for it", http.StatusForbidden)
-		return
-	case tokenInURL(r):
-		http.Error(w, "a token in the URL ends in logs: send it in connection_init or the Authorization header", http.StatusBadRequest)
+	if refused := h.refuse(r); refused != nil {
+		http.Error(w, refused.message, refused.status)
 		return
 	}
-	c := &conn{h: h, header: bearer(r.Header.Get("Authorization")), ops: map[string]*operation{}}
-	if !h.enter(c) {
+	c := newConn(h, r.Header.Values("Authorization"))
+	full, ok := h.add(c)
+	if !ok {
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, "service is restarting: come back", http.StatusServiceUnavailable)
+		http.Error(w, "the service is restarting", http.StatusServiceUnavailable)
 		return
 	}
-	defer h.leave(c)
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	defer h.remove(c)
+	ws, err := websocket.Accept(&grabber{ResponseWriter: w, c: c}, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{Subprotocol},
-		InsecureSkipVerify: true, // originAllowed has decided
+		InsecureSkipVerify: true, // refuse has checked the origin, more strictly
 		CompressionMode:    websocket.CompressionDisabled,
 	})
 	if err != nil {
 		return // Accept has answered
 	}
-	defer ws.CloseNow()
-	if ws.Subprotocol() != Subprotocol {
-		_ = ws.Close(closeSubprotocol, "Subprotocol not acceptable: speak "+Subprotocol)
+	c.ws = ws
+	if full {
+		c.close(closing{codeTryLater, "too many connections"})
 		return
 	}
-	ws.SetReadLimit(h.cfg.ReadLimit)
-	c.ws = ws
-	c.run(r.Context())
+	c.serve(r.Context())
 }
 
-func (h *Handler) enter(c *conn) bool {
+// add makes a connection known. It is not ok while draining, and full over the limit.
+func (h *Handler) add(c *conn) (full, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.draining {
-		return false
+		return false, false
 	}
-	c.over = make(chan struct{})
 	h.conns[c] = struct{}{}
 	h.running.Add(1)
-	return true
+	return len(h.conns) > h.cfg.Connections, true
 }
 
-func (h *Handler) leave(c *conn) {
+func (h *Handler) remove(c *conn) {
 	h.mu.Lock()
 	delete(h.conns, c)
 	h.mu.Unlock()
 	h.running.Done()
 }
 
-// Drain refuses new sockets, lets those there are take what is queued for them, closes them
-// with 1012 and returns when they are gone; or soon after ctx ends.
-func (h *Handler) Drain(ctx context.Context) error {
-	h.stop()
-	err := h.cfg.Dispatcher.Drain(ctx)
-	h.Close()
-	return err
+// stopAccepting gives the connections that there are.
+func (h *Handler) stopAccepting() []*conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.draining = true
+	return slices.Collect(maps.Keys(h.conns))
 }
 
-// Close closes every socket with 1012 and returns when they are gone. It is idempotent.
+// Drain takes no new connections, has the dispatcher end all subscriptions behind what is queued,
+// closes each connection with 1012 once that is sent, and waits for all; when ctx ends it cuts
+// off those that are left.
+func (h *Handler) Drain(ctx context.Context) error {
+	conns := h.stopAccepting()
+	var wg sync.WaitGroup
+	for _, c := range conns {
+		wg.Go(c.drain)
+	}
+	wg.Go(func() { _ = h.cfg.Dispatcher.Drain(ctx) }) // what it could not flush, cutting off ends
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		h.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	for _, c := range conns {
+		c.cut()
+	}
+	<-done
+	return fmt.Errorf("drain WebSockets: %w", context.Cause(ctx))
+}
+
+// Close cuts all connections off and waits for them. It is idempotent.
 func (h *Handler) Close() {
-	for _, c := range h.stop() {
-		c.end(fanout.Explain(fanout.ErrDraining))
+	for _, c := range h.stopAccepting() {
+		c.cut()
 	}
 	h.running.Wait()
 }
 
-// stop refuses new sockets and gives those there are.
-func (h *Handler) stop() []*conn {
+// Connections is the number of connections.
+func (h *Handler) Connections() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.draining = true
-	out := make([]*conn, 0, len(h.conns))
-	for c := range h.conns {
-		out = append(out, c)
-	}
-	return out
-}
-
-// tokenInURL tells of a token in the query string, under the names that people give it.
-func tokenInURL(r *http.Request) bool {
-	q := r.URL.Query()
-	return slices.ContainsFunc([]string{"token", "access_token", "authorization", "jwt"}, q.Has)
-}
-
-// bearer gives the token of an Authorization value, with or without its scheme.
-func bearer(value string) string {
-	value = strings.TrimSpace(value)
-	if scheme, rest, ok := strings.Cut(value, " "); ok && strings.EqualFold(scheme, "bearer") {
-		return strings.TrimSpace(rest)
-	}
-	return value
+	return len(h.conns)
 }

@@ -3,141 +3,90 @@ package graphqlws
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"unicode/utf8"
 
-	"github.com/coder/websocket"
-
-	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/schema"
 )
 
-// Close codes of the protocol, beside those of package fanout's table.
+// Bounds on a message beyond its size.
 const (
-	closeInvalid       = 4400
-	closeUnauthorized  = 4401
-	closeSubprotocol   = 4406
-	closeInitTimeout   = 4408
-	closeDuplicate     = 4409
-	closeTooManyInits  = 4429
-	closeNotText       = int(websocket.StatusUnsupportedData)
-	closeNotUTF8       = int(websocket.StatusInvalidFramePayloadData)
-	maxReason          = 123 // RFC 6455, 5.5: a control frame has 125 bytes, two are the code
-	maxDepth           = 64
-	maxIDLength        = 256
-	typeInit           = "connection_init"
-	typePing           = "ping"
-	typePong           = "pong"
-	typeSubscribe      = "subscribe"
-	typeComplete       = "complete"
-	invalidMessageText = "Invalid message received"
+	// maxDepth is how deep its JSON may nest: variables, three levels down, have a lower bound
+	// of their own in package schema.
+	maxDepth = 64
+	// maxID is the length of an operation's id: it is repeated in every frame.
+	maxID = 128
 )
 
-// A message is one message of a client, with what its type calls for.
+// A message is one that a client may send, in the form that the protocol gives it.
 type message struct {
 	kind string
 	id   string
-	// payload is of connection_init, ping and pong; nil for none.
-	payload json.RawMessage
-	request schema.Request // of subscribe
+	// payload is of connection_init, ping and pong: an object, or nil.
+	payload object
+	// raw is the payload as it came.
+	raw     json.RawMessage
+	request schema.Request
 }
 
-// fault is a mistake of the client that closes the socket.
-func fault(code int, reason string) *fanout.Fault {
-	if len(reason) > maxReason {
-		reason = reason[:maxReason]
-		for !utf8.ValidString(reason) {
-			reason = reason[:len(reason)-1]
-		}
-	}
-	return &fanout.Fault{Close: code, Message: reason}
-}
+// The types of messages.
+const (
+	typeInit      = "connection_init"
+	typeAck       = "connection_ack"
+	typePing      = "ping"
+	typePong      = "pong"
+	typeSubscribe = "subscribe"
+	typeNext      = "next"
+	typeError     = "error"
+	typeComplete  = "complete"
+)
 
-func invalid(format string, args ...any) *fanout.Fault {
-	return fault(closeInvalid, invalidMessageText+": "+fmt.Sprintf(format, args...))
-}
+// An object is a JSON object, read strictly: no key stands in it twice.
+type object map[string]json.RawMessage
 
-// parse reads a message and holds it to the protocol's rules about messages. It allocates no
-// more than in proportion to the message.
-func parse(data []byte) (message, *fanout.Fault) {
+// errUTF8 is a message that is no UTF-8 text: the one mistake with a close code of its own.
+var errUTF8 = errors.New("message is not UTF-8")
+
+// parse reads a message as strictly as the protocol allows. Its errors are for the client and
+// hold nothing of the message but its type.
+func parse(data []byte) (message, error) {
 	if !utf8.Valid(data) {
-		return message{}, fault(closeNotUTF8, "message is no UTF-8")
+		return message{}, errUTF8
 	}
-	if tooDeep(data) {
-		return message{}, invalid("nested deeper than %d", maxDepth)
+	if !shallow(data) {
+		return message{}, fmt.Errorf("message nests deeper than %d levels", maxDepth)
 	}
-	var raw struct {
-		Type    *string         `json:"type"`
-		ID      json.RawMessage `json:"id"`
-		Payload json.RawMessage `json:"payload"`
+	o, err := readObject(data)
+	if err != nil {
+		return message{}, fmt.Errorf("message %w", err)
 	}
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return message{}, invalid("not a JSON object with a type")
+	var m message
+	if m.kind, err = o.text("type"); err != nil {
+		return message{}, err
 	}
-	if raw.Type == nil {
-		return message{}, invalid("type is missing")
-	}
-	m := message{kind: *raw.Type}
 	switch m.kind {
 	case typeInit, typePing, typePong:
-		if raw.Payload != nil && !isNull(raw.Payload) && !isObject(raw.Payload) {
-			return m, invalid("%s: payload is no object", m.kind)
+		if m.payload, err = o.object("payload"); err == nil && m.payload != nil {
+			m.raw = o["payload"]
 		}
-		if !isNull(raw.Payload) {
-			m.payload = raw.Payload
-		}
-		return m, nil
 	case typeSubscribe:
-		if f := m.readID(raw.ID); f != nil {
-			return m, f
+		if m.id, err = o.id(); err == nil {
+			m.request, err = o.request()
 		}
-		return m, m.readRequest(raw.Payload)
 	case typeComplete:
-		return m, m.readID(raw.ID)
+		m.id, err = o.id()
+	default:
+		err = errors.New("message has a type that clients do not send")
 	}
-	return m, invalid("unexpected type")
+	return m, err
 }
 
-func (m *message) readID(raw json.RawMessage) *fanout.Fault {
-	if json.Unmarshal(raw, &m.id) != nil || m.id == "" || raw[0] != '"' {
-		return invalid("%s: id is no string that is not empty", m.kind)
-	}
-	if len(m.id) > maxIDLength {
-		return invalid("%s: id is longer than %d bytes", m.kind, maxIDLength)
-	}
-	return nil
-}
-
-func (m *message) readRequest(raw json.RawMessage) *fanout.Fault {
-	var p struct {
-		Query         *string         `json:"query"`
-		OperationName *string         `json:"operationName"`
-		Variables     json.RawMessage `json:"variables"`
-		Extensions    json.RawMessage `json:"extensions"`
-	}
-	if !isObject(raw) || json.Unmarshal(raw, &p) != nil {
-		return invalid("subscribe: payload is no object with a query")
-	}
-	switch {
-	case p.Query == nil:
-		return invalid("subscribe: query is no string")
-	case p.Variables != nil && !isNull(p.Variables) && !isObject(p.Variables):
-		return invalid("subscribe: variables is no object")
-	case p.Extensions != nil && !isNull(p.Extensions) && !isObject(p.Extensions):
-		return invalid("subscribe: extensions is no object")
-	}
-	m.request = schema.Request{Query: *p.Query, Variables: p.Variables}
-	if p.OperationName != nil {
-		m.request.OperationName = *p.OperationName
-	}
-	return nil
-}
-
-func isNull(raw json.RawMessage) bool   { return bytes.Equal(raw, []byte("null")) }
-func isObject(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '{' }
-
-// tooDeep looks for nesting before anything is decoded: encoding/json recurses.
-func tooDeep(data []byte) bool {
+// shallow bounds the nesting before anything recurses over it. It reads brackets outside strings
+// and nothing else.
+func shallow(data []byte) bool {
 	depth, inString := 0, false
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
@@ -148,58 +97,158 @@ func tooDeep(data []byte) bool {
 		case inString:
 		case c == '{' || c == '[':
 			if depth++; depth > maxDepth {
-				return true
+				return false
 			}
 		case c == '}' || c == ']':
 			depth--
 		}
 	}
-	return false
+	return true
 }
 
-// tokenOf gives the token that a payload brings, and whether it brings one: authorization,
-// token, or headers.Authorization.
-func tokenOf(payload json.RawMessage) (string, bool) {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(payload, &fields) != nil {
-		return "", false
+// readObject reads one object, and nothing behind it.
+func readObject(data []byte) (object, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("is not a JSON object")
 	}
-	for _, name := range []string{"authorization", "Authorization", "token"} {
-		if token, ok := stringOf(fields[name]); ok {
-			return bearer(token), true
+	o := object{}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, errors.New("is not JSON")
 		}
-	}
-	var headers map[string]json.RawMessage
-	if json.Unmarshal(fields["headers"], &headers) != nil {
-		return "", false
-	}
-	for _, name := range []string{"Authorization", "authorization"} {
-		if token, ok := stringOf(headers[name]); ok {
-			return bearer(token), true
+		key, _ := t.(string) // the decoder takes nothing else for a key
+		var v json.RawMessage
+		if err := d.Decode(&v); err != nil {
+			return nil, errors.New("is not JSON")
 		}
+		if _, twice := o[key]; twice {
+			return nil, errors.New("has a key twice")
+		}
+		o[key] = v
 	}
-	return "", false
+	if _, err := d.Token(); err != nil {
+		return nil, errors.New("is not JSON")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("has more behind its end")
+	}
+	return o, nil
 }
 
-func stringOf(raw json.RawMessage) (string, bool) {
+// null tells that a key is not there, or null.
+func (o object) null(key string) bool {
+	v, ok := o[key]
+	return !ok || string(v) == "null"
+}
+
+func (o object) text(key string) (string, error) {
 	var s string
-	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
-		return "", false
+	if o.null(key) || json.Unmarshal(o[key], &s) != nil {
+		return "", fmt.Errorf("message expects %q to be a string", key)
 	}
-	return s, s != ""
+	return s, nil
 }
 
-// appendNext writes a next message around a payload.
-func appendNext(dst []byte, quotedID string, payload []byte) []byte {
-	dst = append(dst, `{"id":`...)
-	dst = append(dst, quotedID...)
-	dst = append(dst, `,"type":"next","payload":`...)
-	dst = append(dst, payload...)
-	return append(dst, '}')
+// object gives nil for a key that is not there, or null.
+func (o object) object(key string) (object, error) {
+	if o.null(key) {
+		return nil, nil //nolint:nilnil // no object is no mistake
+	}
+	v, err := readObject(o[key])
+	if err != nil {
+		return nil, fmt.Errorf("message expects %q to be an object: it %w", key, err)
+	}
+	return v, nil
 }
 
-// quote writes a string as JSON.
-func quote(s string) string {
-	b, _ := json.Marshal(s) //nolint:errchkjson // a string always can be
-	return string(b)
+func (o object) id() (string, error) {
+	id, err := o.text("id")
+	switch {
+	case err != nil:
+		return "", err
+	case id == "":
+		return "", errors.New(`message requires a non-empty "id"`)
+	case len(id) > maxID:
+		return "", fmt.Errorf(`message has an "id" of more than %d bytes`, maxID)
+	}
+	return id, nil
+}
+
+// request reads the payload of a subscribe message.
+func (o object) request() (schema.Request, error) {
+	p, err := o.object("payload")
+	if err != nil {
+		return schema.Request{}, err
+	}
+	if p == nil {
+		return schema.Request{}, errors.New(`message expects "payload" to be an object`)
+	}
+	var r schema.Request
+	if r.Query, err = p.text("query"); err != nil {
+		return schema.Request{}, err
+	}
+	if !p.null("operationName") {
+		if r.OperationName, err = p.text("operationName"); err != nil {
+			return schema.Request{}, err
+		}
+	}
+	for _, key := range []string{"variables", "extensions"} {
+		if _, err := p.object(key); err != nil {
+			return schema.Request{}, err
+		}
+	}
+	if !p.null("variables") {
+		r.Variables = p["variables"]
+	}
+	return r, nil
+}
+
+// token finds the token in the payload of connection_init: authorization, token, or
+// headers.Authorization, with or without Bearer. It is nil where there is none.
+func (o object) token() (*string, error) {
+	if t, err := o.credential("authorization"); t != nil || err != nil {
+		return t, err
+	}
+	if t, err := o.credential("token"); t != nil || err != nil {
+		return t, err
+	}
+	if o.null("headers") {
+		return nil, nil //nolint:nilnil // no token is no mistake
+	}
+	headers, err := o.object("headers")
+	if err != nil {
+		return nil, err
+	}
+	return headers.credential("authorization")
+}
+
+// credential gives the token under a key, in any case of letters.
+func (o object) credential(key string) (*string, error) {
+	var found *string
+	for k := range o {
+		if !strings.EqualFold(k, key) || o.null(k) {
+			continue
+		}
+		if found != nil {
+			return nil, fmt.Errorf("message has %q twice", key)
+		}
+		s, err := o.text(k)
+		if err != nil {
+			return nil, fmt.Errorf("message expects %q to be a string", key)
+		}
+		s = bearer(s)
+		found = &s
+	}
+	return found, nil
+}
+
+// bearer takes the scheme off (RFC 6750, 2.1).
+func bearer(s string) string {
+	const scheme = "Bearer "
+	if len(s) >= len(scheme) && strings.EqualFold(s[:len(scheme)], scheme) {
+		s = s[len(scheme):]
+	}
+	return strings.TrimSpace(s)
 }
