@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+
+	"github.com/rowtide/rowtide/console"
 )
 
 // routes are the paths of Handler.
@@ -12,6 +14,7 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("/graphql", s.serveGraphQL)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", s.serveReady)
+	mux.Handle("/", console.Handler())
 	return mux
 }
 

@@ -51,11 +51,12 @@ var table = []rule{
 	{pkg: "migrations", ours: []string{"cdc", "schema"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/jackc/pgerrcode", "github.com/golang-migrate/migrate/v4"}, linked: true},
 	{pkg: "testcontainers", outside: none, linked: true},
 	{pkg: "internal/client", linked: true},
+	{pkg: "console", outside: none, tests: []string{"*"}, linked: true},
 
 	{pkg: ".", ours: []string{
 		"cdc", "cdc/pgoutput", "cdc/replication", "cdc/fold",
 		"schema", "schema/annotation", "schema/introspect", "authz", "authz/jwt", "authz/rls",
-		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "fanout/graphqlhttp", "migrations",
+		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "fanout/graphqlhttp", "migrations", "console",
 	}, tests: []string{"*"}, linked: true},
 	{pkg: "bench", ours: []string{".", "authz/jwt", "internal/client", "testcontainers"}, tests: []string{"*"}, linked: true},
 	{pkg: "internal/demo", ours: []string{".", "authz/jwt", "testcontainers"}, tests: []string{"*"}, linked: true},

@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,20 +57,25 @@ func Run(ctx context.Context, cfg Config) error {
 	defer stop(ctx, cluster)
 	url := cluster.URL(testcontainers.Superuser, "postgres")
 
-	step("Loading the sample: teams, members and tasks, with row-level security …")
+	step("Loading the sample: teams, members, projects, tasks and comments, with row-level security …")
 	if err := Load(ctx, url); err != nil {
 		return err
 	}
 
 	step("Setting up: service login, publication, replica identity …")
+	writer, err := NewWriter(ctx, url, cfg.Every)
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
 	secret := newSecret()
 	server, err := rowtide.New(rowtide.Config{DatabaseURL: url, Dev: true, Roles: []string{Role}, JWTSecret: secret, Logger: cfg.Logger})
 	if err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.Serve(gctx, listener) })
-	g.Go(func() error { return Move(gctx, url, cfg.Every) })
+	g.Go(func() error { return serve(gctx, listener, server, newHandler(writer, secret, server.Handler())) })
+	g.Go(func() error { return writer.Run(gctx) })
 	g.Go(func() error {
 		if err := server.WaitReady(gctx); err != nil {
 			return nil // the others say why
@@ -84,6 +89,20 @@ func Run(ctx context.Context, cfg Config) error {
 		return nil
 	}
 	return err
+}
+
+// serve is Server.Serve with more paths than the service has.
+func serve(ctx context.Context, l net.Listener, server *rowtide.Server, h http.Handler) error {
+	web := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return errors.Join(server.Run(gctx), web.Close()) })
+	g.Go(func() error {
+		if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve http: %w", err)
+		}
+		return nil
+	})
+	return g.Wait()
 }
 
 func listen(ctx context.Context, cfg Config) (net.Listener, error) {
@@ -120,11 +139,11 @@ func newSecret() string {
 
 func welcome(w io.Writer, addr, url, secret string) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n  GraphQL    ws://%s/graphql   (subprotocol graphql-transport-ws)\n  Postgres   %s\n\n", addr, url)
+	fmt.Fprintf(&b, "\n  Page       http://%s/   (open it in a browser)\n"+
+		"  GraphQL    ws://%s/graphql   (subprotocol graphql-transport-ws)\n  Postgres   %s\n\n", addr, addr, url)
 	var first string
 	for _, u := range Users() {
-		claims := json.RawMessage(`{"sub":"` + u + `"}`)
-		token, err := rowtide.Token(rowtide.Config{JWTSecret: secret}, Role, claims, tokenLife)
+		token, err := tokenOf(secret, u)
 		if err != nil {
 			return err
 		}
@@ -133,7 +152,7 @@ func welcome(w io.Writer, addr, url, secret string) error {
 		}
 		fmt.Fprintf(&b, "  Token of %s:\n%s\n\n", u, token)
 	}
-	fmt.Fprintf(&b, "Follow ana's tasks from another terminal:\n\n  %s subscribe --url ws://%s/graphql --token %s \\\n"+
+	fmt.Fprintf(&b, "Or follow ana's tasks from another terminal:\n\n  %s subscribe --url ws://%s/graphql --token %s \\\n"+
 		"    'subscription { tasks(snapshot: true) { kind row { id teamId owner title state } old { title } } }'\n\n"+
 		"and write something with psql:\n\n  psql %s -c \"UPDATE tasks SET title = title || '!'\"\n\nCtrl-C stops and removes it all.\n",
 		program(), addr, first, url)
