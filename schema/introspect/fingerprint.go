@@ -93,6 +93,7 @@ WITH RECURSIVE rel AS MATERIALIZED (
     ON dep.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND o.oid = dep.refobjid
   UNION ALL SELECT 19, m.roleid, m.member::int8, m.xmin FROM rol JOIN pg_catalog.pg_auth_members m ON m.member = rol.oid
   UNION ALL SELECT 20, c.oid, 0, c.xmin FROM part JOIN pg_catalog.pg_class c ON c.oid = part.oid
+  UNION ALL SELECT 21, i.inhrelid, 0, i.xmin FROM rel JOIN pg_catalog.pg_inherits i ON i.inhparent = rel.oid
 ), total(i, n, h) AS (
   SELECT 1, pg_catalog.count(*), pg_catalog.sum(pg_catalog.hash_record_extended(seen, 0)) FROM seen
   UNION ALL

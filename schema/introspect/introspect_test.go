@@ -342,3 +342,32 @@ func equal(t *testing.T, got, want []string) {
 		}
 	}
 }
+
+// A SELECT of a table returns the rows of those that inherit from it, whose changes the stream has
+// under names of their own.
+func TestATableThatOthersInheritFromIsTold(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, `CREATE TABLE parent (id int PRIMARY KEY); COMMENT ON TABLE parent IS '@subscribe'`)
+	conn := connect(t, db, db.Login(t, "svc"))
+	cfg := introspect.Config{Schemas: []string{"public"}}
+	for _, step := range []struct {
+		sql  string
+		want bool
+	}{
+		{`CREATE TABLE child () INHERITS (parent)`, true},
+		{`DROP TABLE child`, false},
+	} {
+		before := fingerprintOf(t, conn, cfg)
+		db.Exec(t, step.sql)
+		if fingerprintOf(t, conn, cfg) == before {
+			t.Errorf("not noticed: %s", step.sql)
+		}
+		d, err := introspect.Load(t.Context(), conn, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := table(t, d, "parent").Inherited; got != step.want {
+			t.Errorf("inherited is %v after: %s", got, step.sql)
+		}
+	}
+}

@@ -34,6 +34,7 @@ func (r *reader) tables(ctx context.Context) error {
 	rows, err := r.tx.Query(ctx, `
 WITH RECURSIVE `+partitions("pg_class")+`
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, c.relpersistence, c.relispartition,
+       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
        coalesce((SELECT min(l.relreplident::text) FROM part JOIN pg_class l ON l.oid = part.oid
          WHERE part.root = c.oid AND l.relreplident <> 'f' AND c.relreplident = 'f'), c.relreplident::text)::"char",
        pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, coalesce(d.description, '')
@@ -46,7 +47,7 @@ ORDER BY array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas,
 	}
 	var t schema.TableDef
 	_, err = pgx.ForEachRow(rows, []any{
-		&t.OID, &t.Schema, &t.Name, &t.Kind, &t.Persistence, &t.Partition, &t.Identity,
+		&t.OID, &t.Schema, &t.Name, &t.Kind, &t.Persistence, &t.Partition, &t.Inherited, &t.Identity,
 		&t.Owner, &t.RowSecurity, &t.ForceRowSecurity, &t.Comment,
 	}, func() error {
 		r.table[t.OID] = len(r.db.Tables)
