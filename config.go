@@ -7,8 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rowtide/rowtide/migrations"
 )
 
 // A Config says what to serve and to whom. Fields left at their zero value take the default
@@ -104,54 +109,97 @@ func (c Config) withDefaults() Config {
 // check finds what no server has to be asked for.
 func (c Config) check() error {
 	if c.DatabaseURL == "" {
-		return errors.New("no database: set --database-url (or ROWTIDE_DATABASE_URL) to postgres://login@host/database")
+		return errors.New("no database: set --database-url (or ROWTIDE_DATABASE_URL) to postgres://login:password@host:5432/database")
 	}
-	if err := checkURL(c.DatabaseURL); err != nil {
-		return fmt.Errorf("read --database-url: %w", err)
-	}
-	if c.Dev {
-		return checkLoopback(c.DatabaseURL)
-	}
-	if len(c.Roles) == 0 && c.AnonRole == "" {
-		return errors.New("no roles: set --roles to the Postgres roles that tokens may name, such as --roles web_user")
-	}
-	if c.JWTSecret == "" && c.AnonRole == "" {
-		return errors.New("no way to know clients: set --jwt-secret to verify their tokens, or --anon-role to serve them without")
-	}
-	if c.JWTSecret != "" && len(c.JWTSecret) < minSecret {
-		return fmt.Errorf("--jwt-secret has %d bytes: give it at least %d, such as the output of: openssl rand -hex 32", len(c.JWTSecret), minSecret)
+	for _, check := range []func() error{c.checkURLs, c.checkClients, c.checkNames, c.checkLimits} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// checkURL never repeats the URL in an error: it may hold a password.
-func checkURL(s string) error {
-	u, err := url.Parse(s)
-	if err != nil {
-		return errors.New("it is no URL: write postgres://login:password@host:5432/database")
-	}
-	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return fmt.Errorf("scheme %q is not postgres: write postgres://login:password@host:5432/database", u.Scheme)
-	}
-	return nil
-}
-
-func checkLoopback(s string) error {
-	u, err := url.Parse(s)
+func (c Config) checkURLs() error {
+	parsed, err := migrations.ParseURL("--database-url", c.DatabaseURL)
 	if err != nil {
 		return err
 	}
-	host := u.Hostname()
-	if h := u.Query().Get("host"); h != "" {
-		host = h
+	if c.AdminURL != "" {
+		if _, err := migrations.ParseURL("--admin-url", c.AdminURL); err != nil {
+			return err
+		}
 	}
-	if host == "" || host == "localhost" || strings.HasPrefix(host, "/") {
-		return nil
+	if c.Dev {
+		return checkLoopback(&parsed.Config)
 	}
-	if a, err := netip.ParseAddr(host); err == nil && a.IsLoopback() {
-		return nil
+	return nil
+}
+
+// checkLoopback looks at what will be connected to: parameters of the URL and PGHOST count.
+func checkLoopback(c *pgconn.Config) error {
+	hosts := []string{c.Host}
+	for _, f := range c.Fallbacks {
+		hosts = append(hosts, f.Host)
 	}
-	return fmt.Errorf("--dev works with a database on this machine only, not on %s: run `rowtide setup` there instead", host)
+	for _, host := range hosts {
+		a, err := netip.ParseAddr(host)
+		if host != "localhost" && !strings.HasPrefix(host, "/") && (err != nil || !a.IsLoopback()) {
+			return fmt.Errorf("--dev works with a database on this machine only, not on %s: run `rowtide setup` there instead", host)
+		}
+	}
+	return nil
+}
+
+// checkClients is about who may connect.
+func (c Config) checkClients() error {
+	if c.JWTSecret != "" && len(c.JWTSecret) < minSecret {
+		return fmt.Errorf("--jwt-secret has %d bytes: give it at least %d, such as the output of: openssl rand -hex 32", len(c.JWTSecret), minSecret)
+	}
+	for _, o := range c.AllowOrigins {
+		if u, err := url.Parse(o); err != nil || u.Host == "" || o != u.Scheme+"://"+u.Host {
+			return fmt.Errorf("--allow-origin %q is no origin: write scheme, host and port alone, such as https://app.example.com", o)
+		}
+	}
+	if c.Dev && len(c.roles()) == 0 {
+		c.Roles = []string{"found later"}
+	}
+	if len(c.roles()) == 0 {
+		return errors.New("no roles: set --roles to the Postgres roles that tokens may name, such as --roles web_user")
+	}
+	if c.JWTSecret == "" && c.AnonRole == "" && !c.Dev {
+		return errors.New("no way to know clients: set --jwt-secret to verify their tokens, or --anon-role to serve them without")
+	}
+	_, err := c.verifier()
+	return err
+}
+
+func (c Config) checkNames() error {
+	if c.Publication == "" || len(migrations.InsertPublication(c.Publication)) > 63 { // NAMEDATALEN - 1
+		return fmt.Errorf("--publication %q: use 1 to 56 bytes", c.Publication)
+	}
+	return checkSlot(c.Slot)
+}
+
+// checkSlot holds a slot's name to ReplicationSlotValidateName.
+func checkSlot(name string) error {
+	if !regexp.MustCompile(`^[a-z0-9_]{1,63}$`).MatchString(name) {
+		return fmt.Errorf("--slot %q is no name for a replication slot: use a-z, 0-9 and _, up to 63 of them", name)
+	}
+	return nil
+}
+
+func (c Config) checkLimits() error {
+	switch {
+	case c.Retain < 0:
+		return fmt.Errorf("--retain %s is negative: write how long changes are held, such as 5m", c.Retain)
+	case c.MaxSnapshotRows < 0:
+		return fmt.Errorf("--max-snapshot-rows %d is negative: write how many rows a snapshot may have", c.MaxSnapshotRows)
+	case c.RetainBytes < 0 || c.QueueBytes < 0:
+		return errors.New("RetainBytes and QueueBytes are sizes: they cannot be negative")
+	case c.CursorSecret != "" && len(c.CursorSecret) < minSecret:
+		return fmt.Errorf("--cursor-secret has %d bytes: give it at least %d, such as the output of: openssl rand -hex 32", len(c.CursorSecret), minSecret)
+	}
+	return nil
 }
 
 // loopbackAddr tells whether a listen address takes connections from this machine alone.

@@ -19,6 +19,7 @@ import (
 	"github.com/rowtide/rowtide/fanout/bus/membus"
 	"github.com/rowtide/rowtide/fanout/graphqlhttp"
 	"github.com/rowtide/rowtide/fanout/graphqlws"
+	"github.com/rowtide/rowtide/migrations"
 	"github.com/rowtide/rowtide/schema"
 )
 
@@ -62,10 +63,22 @@ func (s *Server) open(ctx context.Context) (_ *pipeline, err error) {
 		return nil, err
 	}
 	p.catalog.Store(catalog)
+	if err := p.checkOwner(ctx, catalog); err != nil {
+		return nil, err
+	}
 	if err := p.wire(catalog); err != nil {
 		return nil, err
 	}
-	return p, nil
+	return p, p.source.awaitSlot(ctx, p.cfg.Slot)
+}
+
+// checkOwner refuses a login that owns a served table: its policies would not bind it.
+func (p *pipeline) checkOwner(ctx context.Context, catalog *schema.Catalog) error {
+	lc := migrations.LoginConfig{Roles: p.cfg.roles()}
+	for _, t := range catalog.Tables() {
+		lc.Tables = append(lc.Tables, migrations.Table{Schema: t.Def.Schema, Name: t.Def.Name})
+	}
+	return migrations.CheckOwner(ctx, p.source.pool, lc)
 }
 
 // wire joins the parts. None of them has begun to work when it returns.

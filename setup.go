@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -46,6 +46,11 @@ type SetupReport struct {
 // Setup makes in the database everything that the service needs and that takes rights. It may
 // be repeated. The report tells of all steps also where an error ends it early.
 func Setup(ctx context.Context, cfg SetupConfig) (SetupReport, error) {
+	if cfg.Slot != "" {
+		if err := checkSlot(cfg.Slot); err != nil {
+			return SetupReport{}, err
+		}
+	}
 	tables, problems, err := annotated(ctx, cfg)
 	if err != nil {
 		return SetupReport{}, err
@@ -70,11 +75,12 @@ func Sync(ctx context.Context, cfg SetupConfig) (SetupReport, error) {
 	return SetupReport{report, problems}, err
 }
 
-// annotated are the tables to publish: those that are served, or will be once published.
+// annotated are the tables to publish: those that are served, or will be once published. The
+// problems are those that publishing will not mend.
 func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []schema.Problem, error) {
-	pool, err := pgxpool.New(ctx, cfg.AdminURL)
+	pool, err := openPool(ctx, "--admin-url", cfg.AdminURL)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read --admin-url: %w", err)
+		return nil, nil, err
 	}
 	defer pool.Close()
 	schemas := Config{Schemas: cfg.Schemas}.withDefaults().Schemas
@@ -85,13 +91,26 @@ func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []sche
 	var tables []migrations.Table
 	for _, t := range catalog.Wanted() {
 		tables = append(tables, migrations.Table{Schema: t.Schema, Name: t.Name, Full: t.NeedsFullIdentity()})
+		problems = slices.DeleteFunc(problems, func(p schema.Problem) bool { return p.Table == t.OID })
 	}
 	return tables, problems, nil
 }
 
+// openPool makes a pool of connections to the server that a flag names.
+func openPool(ctx context.Context, flag, url string) (*pgxpool.Pool, error) {
+	if err := migrations.Reach(ctx, flag, url); err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("connect with %s: %w", flag, err)
+	}
+	return pool, nil
+}
+
 // prepare does what the configuration asks to be done in the database before the service
-// starts, refuses a login that policies would not bind, and gives the configuration to go on
-// with.
+// starts, refuses a login that policies would not bind and a server that cannot stream, and
+// gives the configuration to go on with.
 func prepare(ctx context.Context, cfg Config) (Config, error) {
 	if cfg.Dev {
 		var err error
@@ -104,7 +123,7 @@ func prepare(ctx context.Context, cfg Config) (Config, error) {
 			return cfg, err
 		}
 	}
-	return cfg, migrations.CheckLogin(ctx, migrations.LoginConfig{URL: cfg.DatabaseURL, Roles: cfg.roles()})
+	return cfg, migrations.CheckLogin(ctx, migrations.LoginConfig{URL: cfg.DatabaseURL, Roles: cfg.roles(), Slot: cfg.Slot})
 }
 
 // prepareDev makes of one privileged URL what setup would: the service itself always works
@@ -135,9 +154,12 @@ func prepareAdmin(ctx context.Context, cfg *Config) error {
 	}
 	if cfg.DatabaseURL == "" {
 		sc.Password = NewSecret()
-	} else if u, err := url.Parse(cfg.DatabaseURL); err == nil && u.User != nil {
-		sc.Login = u.User.Username()
-		sc.Password, _ = u.User.Password()
+	} else {
+		parsed, err := migrations.ParseURL("--database-url", cfg.DatabaseURL)
+		if err != nil {
+			return err
+		}
+		sc.Login, sc.Password = parsed.User, parsed.Password
 	}
 	report, err := Setup(ctx, sc)
 	for _, step := range report.Steps {
@@ -161,12 +183,12 @@ func prepareAdmin(ctx context.Context, cfg *Config) error {
 
 // syncAnnotations does sync while the service runs with an AdminURL.
 func syncAnnotations(ctx context.Context, cfg Config) error {
-	u, err := url.Parse(cfg.DatabaseURL)
-	if err != nil || u.User == nil {
-		return errors.New("--database-url names no login")
+	parsed, err := migrations.ParseURL("--database-url", cfg.DatabaseURL)
+	if err != nil {
+		return err
 	}
 	report, err := Sync(ctx, SetupConfig{
-		AdminURL: cfg.AdminURL, Login: u.User.Username(), Roles: cfg.roles(), Schemas: cfg.Schemas,
+		AdminURL: cfg.AdminURL, Login: parsed.User, Roles: cfg.roles(), Schemas: cfg.Schemas,
 		Publication: cfg.Publication, Yes: cfg.Dev,
 	})
 	for _, step := range report.Steps {
@@ -180,9 +202,9 @@ func syncAnnotations(ctx context.Context, cfg Config) error {
 // readerRoles are the roles that --dev takes where none are named: ordinary ones that may read
 // an annotated table.
 func readerRoles(ctx context.Context, cfg Config) ([]string, error) {
-	pool, err := pgxpool.New(ctx, cfg.AdminURL)
+	pool, err := openPool(ctx, "--database-url", cfg.AdminURL)
 	if err != nil {
-		return nil, fmt.Errorf("read --database-url: %w", err)
+		return nil, err
 	}
 	defer pool.Close()
 	rows, err := pool.Query(ctx, `

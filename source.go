@@ -33,7 +33,7 @@ type source struct {
 func openSource(ctx context.Context, cfg Config) (*source, error) {
 	pool, err := pgxpool.New(ctx, cfg.DatabaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("read --database-url: %w", err)
+		return nil, fmt.Errorf("connect with --database-url: %w", err)
 	}
 	s := &source{
 		pool: pool, log: cfg.Logger,
@@ -82,7 +82,11 @@ func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
 	}
 	s.fingerprint = fingerprint
 	for _, p := range problems {
-		s.log.Warn("annotation is not in force", "object", p.Object, "line", p.Line, "column", p.Column, "problem", p.Message, "hint", p.Hint)
+		args := []any{"object", p.Object}
+		if p.Line > 0 {
+			args = append(args, "line", p.Line, "column", p.Column)
+		}
+		s.log.Warn("annotation is not in force", append(args, "problem", p.Message, "hint", p.Hint)...)
 	}
 	if len(catalog.Tables()) == 0 {
 		s.log.Warn("no table is served: annotate one with COMMENT ON TABLE … IS '@subscribe'")
@@ -155,9 +159,9 @@ func readCatalog(ctx context.Context, db introspect.DB, cfg introspect.Config, o
 
 // SDL gives the GraphQL schema that a role sees, and what is wrong with annotations.
 func SDL(ctx context.Context, url string, schemas []string, role string) (string, []schema.Problem, error) {
-	pool, err := pgxpool.New(ctx, url)
+	pool, err := openPool(ctx, "--database-url", url)
 	if err != nil {
-		return "", nil, fmt.Errorf("read --database-url: %w", err)
+		return "", nil, err
 	}
 	defer pool.Close()
 	catalog, problems, err := readCatalog(ctx, pool, introspect.Config{Schemas: schemas, Roles: []string{role}}, schema.Options{})
@@ -166,7 +170,7 @@ func SDL(ctx context.Context, url string, schemas []string, role string) (string
 	}
 	r := catalog.Role(role)
 	if r == nil {
-		return "", problems, fmt.Errorf("role %q does not exist: name one that \\du lists", role)
+		return "", problems, fmt.Errorf("role %s does not exist: name one that psql's \\du lists", role)
 	}
 	return r.SDL(), problems, nil
 }

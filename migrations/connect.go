@@ -142,8 +142,8 @@ func networkFix(flag string, cfg *pgconn.Config, err error) string {
 	var timeout interface{ Timeout() bool }
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Sprintf("there is no host %s: check %s", dns.Name, flag)
+	case errors.As(err, &dns):
+		return fmt.Sprintf("the name of host %s cannot be resolved: check it in %s", dns.Name, flag)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nobody listens there: check that PostgreSQL runs, and the address in " + flag
 	case errors.As(err, &certificate):

@@ -1,6 +1,10 @@
 package schema
 
-import "github.com/rowtide/rowtide/cdc"
+import (
+	"fmt"
+
+	"github.com/rowtide/rowtide/cdc"
+)
 
 // A Database is what a Catalog is made from: the tables of the served schemas as pg_catalog
 // describes them, with the directives that their comments hold. Package introspect reads it,
@@ -114,7 +118,7 @@ type Policy struct {
 	Name       string
 	Permissive bool
 	// Using is the deparsed USING expression, with an empty search_path; "" where the policy
-	// has none, which PostgreSQL takes for true.
+	// has none: a permissive one then lets nothing in, a restrictive one keeps nothing out.
 	Using string
 }
 
@@ -172,4 +176,17 @@ type Problem struct {
 	// Message says what is wrong; Hint what to write instead.
 	Message string
 	Hint    string
+}
+
+// String is one line for people.
+func (p Problem) String() string {
+	s := p.Object
+	if p.Line > 0 {
+		s += fmt.Sprintf(", line %d, column %d", p.Line, p.Column)
+	}
+	s += ": " + p.Message
+	if p.Hint != "" {
+		s += " (" + p.Hint + ")"
+	}
+	return s
 }
