@@ -52,9 +52,19 @@ func ownPage(origin, host string) bool {
 }
 
 // TokenInURL tells of a token in a query string, under the names that people give it: it would
-// end in logs.
-func TokenInURL(q url.Values) bool {
-	return slices.ContainsFunc([]string{"token", "access_token", "authorization", "jwt"}, q.Has)
+// end in logs. It reads the query as it was sent, since one that cannot be parsed is logged all
+// the same. What harmless tells of, where it is not nil, is no such token.
+func TokenInURL(rawQuery string, harmless func(value string) bool) bool {
+	for _, pair := range strings.FieldsFunc(rawQuery, func(c rune) bool { return c == '&' || c == ';' }) {
+		key, value, _ := strings.Cut(pair, "=")
+		switch strings.ToLower(key) {
+		case "token", "access_token", "accesstoken", "authorization", "auth", "jwt", "bearer", "id_token", "api_key", "apikey":
+			if harmless == nil || !harmless(value) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Bearer gives the token of an Authorization value, with or without its scheme.

@@ -26,11 +26,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) *fault {
 			w.Header().Set("Access-Control-Max-Age", "600")
 		}
 	}
-	q := r.URL.Query()
-	if isStreamToken(q.Get(streamTokenParameter)) {
-		q.Del(streamTokenParameter)
-	}
-	if fanout.TokenInURL(q) {
+	if fanout.TokenInURL(r.URL.RawQuery, isStreamToken) {
 		return badRequest("a token in the URL ends in logs: send it in the Authorization header")
 	}
 	return nil

@@ -187,7 +187,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, accept accept) *
 	resp, err := session.Resume(r.Context(), req.Request, after)
 	switch {
 	case err != nil && media == eventStream && accept.forResult() == eventStream && ofOperation(err):
-		h.tell(w, r, media, appendFailure(nil, err))
+		h.tell(r.Context(), w, media, failure(err))
 		return nil
 	case err != nil:
 		return explain(err)
@@ -195,12 +195,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, accept accept) *
 		return refusal(http.StatusNotAcceptable, schema.BadUserInput, "a subscription is answered by a stream: send Accept: "+
 			mediaTypes[eventStream]+", or Accept: "+mediaTypes[multipart]+", or connect with a WebSocket")
 	case resp.Subscription != nil:
-		h.follow(w, r, media, resp.Subscription)
+		h.follow(r.Context(), w, media, resp.Subscription)
 		return nil
 	}
 	media = accept.forResult()
 	if media == eventStream || media == multipart {
-		h.tell(w, r, media, resp.Result)
+		h.tell(r.Context(), w, media, resp.Result)
 		return nil
 	}
 	h.answer(w, media, http.StatusOK, resp.Result)

@@ -73,7 +73,7 @@ func TestGetAsksByTheURL(t *testing.T) {
 // TestWhatAPageCouldSendUnaskedIsRefused sends what a browser sends for a page of another site
 // without asking the service first, and what is too much, too deep or too many.
 //
-// Covers S16, S19.
+// Covers S02, S16, S19, S31.
 func TestWhatAPageCouldSendUnaskedIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, graphqlhttp.Config{Origins: fanout.Origins{"https://app.example.com"}}, fanout.Limits{})
@@ -103,6 +103,7 @@ func TestWhatAPageCouldSendUnaskedIsRefused(t *testing.T) {
 		"a mutation":          {call{body: `{"query":"mutation { __typename }"}`}, 400},
 		"two root fields":     {call{body: `{"query":"subscription { a: todos { kind } b: todos { kind } }"}`}, 400},
 		"a token in the URL":  {call{path: "/?token=eyJhbGciOiJI.e30.x", body: ping}, 400},
+		"one that is no URL":  {call{path: "/?%zz;Access_Token=x", body: ping}, 400},
 		"another origin":      {from("https://evil.example.com"), 403},
 		"a suffix":            {from("https://app.example.com.evil.net"), 403},
 		"a downgrade":         {from("http://app.example.com"), 403},
@@ -116,17 +117,17 @@ func TestWhatAPageCouldSendUnaskedIsRefused(t *testing.T) {
 		}
 	}
 	resp := w.do(from("https://app.example.com"))
-	if got := resp.Header.Get("Access-Control-Allow-Origin"); resp.StatusCode != 200 || got != "https://app.example.com" {
-		t.Errorf("an allowed origin: got %s, Access-Control-Allow-Origin %q", resp.Status, got)
+	if got := resp.header.Get("Access-Control-Allow-Origin"); resp.status != 200 || got != "https://app.example.com" {
+		t.Errorf("an allowed origin: got %d, Access-Control-Allow-Origin %q", resp.status, got)
 	}
-	if resp.Header.Get("Access-Control-Allow-Credentials") != "" {
+	if resp.header.Get("Access-Control-Allow-Credentials") != "" {
 		t.Error("credentials are allowed")
 	}
-	if resp := w.do(call{method: "OPTIONS", header: map[string]string{"Origin": "https://evil.example.com"}}); resp.StatusCode != 403 || resp.Header.Get("Access-Control-Allow-Origin") != "" {
-		t.Errorf("preflight of another origin: got %s %v", resp.Status, resp.Header)
+	if resp := w.do(call{method: "OPTIONS", header: map[string]string{"Origin": "https://evil.example.com"}}); resp.status != 403 || resp.header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("preflight of another origin: got %d %v", resp.status, resp.header)
 	}
-	if resp := w.do(call{method: "OPTIONS", header: map[string]string{"Origin": "https://app.example.com"}}); resp.StatusCode != 204 || resp.Header.Get("Access-Control-Allow-Headers") == "" {
-		t.Errorf("preflight: got %s %v", resp.Status, resp.Header)
+	if resp := w.do(call{method: "OPTIONS", header: map[string]string{"Origin": "https://app.example.com"}}); resp.status != 204 || resp.header.Get("Access-Control-Allow-Headers") == "" {
+		t.Errorf("preflight: got %d %v", resp.status, resp.header)
 	}
 	for _, accept := range []string{"*/*", "image/avif,image/webp,*/*;q=0.8"} {
 		q := url.Values{"query": {"subscription { todos { kind } }"}}

@@ -59,7 +59,7 @@ func (h *Handler) refuse(w http.ResponseWriter, a accept, f *fault) {
 	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", "1")
 	}
-	h.answer(w, m, status, appendFailure(nil, f.err))
+	h.answer(w, m, status, failure(f.err))
 }
 
 // answer writes one JSON response.
@@ -71,8 +71,7 @@ func (h *Handler) answer(w http.ResponseWriter, m media, status int, body []byte
 	_, _ = w.Write(body) // to a client that is gone
 }
 
-// appendFailure writes an error as a GraphQL response.
-func appendFailure(dst []byte, err error) []byte {
-	dst = append(dst, `{"errors":`...)
-	return append(fanout.AppendErrors(dst, err), '}')
+// failure writes an error as a GraphQL response.
+func failure(err error) []byte {
+	return append(fanout.AppendErrors([]byte(`{"errors":`), err), '}')
 }

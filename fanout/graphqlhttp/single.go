@@ -166,12 +166,13 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request, token string) 
 		return refusal(http.StatusConflict, schema.BadUserInput, "stream is open already")
 	}
 	defer h.release(s)
+	ctx := r.Context()
 	if !s.principal.Expires.IsZero() {
-		ctx, cancel := context.WithTimeoutCause(r.Context(), time.Until(s.principal.Expires), fanout.ErrExpired)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(s.principal.Expires), fanout.ErrExpired)
 		defer cancel()
-		r = r.WithContext(ctx)
 	}
-	out, ctx, done := h.open(w, r, events{})
+	out, ctx, done := h.open(ctx, w, events{})
 	defer done()
 	s.run(ctx, out)
 	out.finish(context.Cause(ctx))
@@ -213,7 +214,7 @@ func (s *reservation) pump(ctx context.Context, out *stream, op *operation) {
 				return
 			}
 		case ofOperation(err):
-			s.write(out, op, [][]byte{appendFailure(nil, err)}, true)
+			s.write(out, op, [][]byte{failure(err)}, true)
 			return
 		default:
 			left := s.remove(op)

@@ -135,7 +135,7 @@ func TestAStreamBelongsToWhoReservedIt(t *testing.T) {
 			t.Errorf("%q ended an operation on ann's stream: %d, want 403", user, status)
 		}
 	}
-	r.resp.Body.Close()
+	r.resp.body.Close()
 	stranger := single{w: w, token: strings.Repeat("A", 26), user: "ann"}
 	if status, body := stranger.operate("ann", "1", "{ __typename }", "{}"); status != 404 {
 		t.Errorf("a stream that is not: %d %s, want 404", status, body)
@@ -208,7 +208,7 @@ func TestAStreamThatIsLeftLeavesNothing(t *testing.T) {
 	s.begin("1", "{}")
 	r := s.connect()
 	r.expect(`"LIVE"`)
-	r.resp.Body.Close()
+	r.resp.body.Close()
 	deadline, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -223,5 +223,5 @@ func TestAStreamThatIsLeftLeavesNothing(t *testing.T) {
 	if err := w.d.Drain(deadline); err != nil { // none of its subscriptions is left to wait for
 		t.Error(err)
 	}
-	_, _ = io.Copy(io.Discard, r.resp.Body)
+	_, _ = io.Copy(io.Discard, r.resp.body)
 }

@@ -42,7 +42,7 @@ func (e events) end(dst []byte, err error) []byte {
 	switch {
 	case err == nil:
 	case ofOperation(err):
-		dst = e.next(dst, appendFailure(nil, err))
+		dst = e.next(dst, failure(err))
 	default:
 		dst = append(dst, ": "...)
 		dst = appendLine(dst, []byte(fanout.Explain(err).Message))

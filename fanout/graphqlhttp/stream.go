@@ -52,10 +52,10 @@ type stream struct {
 	over   bool
 }
 
-// open begins a stream. The context ends with the request, with Close and when the client
-// cannot be written to; the function must be called before the request's handler returns.
-func (h *Handler) open(w http.ResponseWriter, r *http.Request, f framing) (*stream, context.Context, func()) {
-	ctx, lose := context.WithCancelCause(r.Context())
+// open begins a stream. The context ends with ctx, and when the client cannot be written to; the
+// function must be called before the request's handler returns.
+func (h *Handler) open(ctx context.Context, w http.ResponseWriter, f framing) (*stream, context.Context, func()) {
+	ctx, lose := context.WithCancelCause(ctx)
 	s := &stream{
 		w: w, rc: http.NewResponseController(w), framing: f, lose: lose,
 		timeout: h.cfg.WriteTimeout, heartbeat: h.cfg.Heartbeat,
@@ -80,8 +80,8 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, f framing) (*stre
 }
 
 // follow writes a subscription's results until it ends.
-func (h *Handler) follow(w http.ResponseWriter, r *http.Request, m media, sub *fanout.Subscription) {
-	s, ctx, done := h.open(w, r, framingFor(m))
+func (h *Handler) follow(ctx context.Context, w http.ResponseWriter, m media, sub *fanout.Subscription) {
+	s, ctx, done := h.open(ctx, w, framingFor(m))
 	defer done()
 	for {
 		payloads, err := sub.Next(ctx)
@@ -94,8 +94,8 @@ func (h *Handler) follow(w http.ResponseWriter, r *http.Request, m media, sub *f
 }
 
 // tell writes one result as a stream.
-func (h *Handler) tell(w http.ResponseWriter, r *http.Request, m media, result []byte) {
-	s, _, done := h.open(w, r, framingFor(m))
+func (h *Handler) tell(ctx context.Context, w http.ResponseWriter, m media, result []byte) {
+	s, _, done := h.open(ctx, w, framingFor(m))
 	defer done()
 	s.send([][]byte{result})
 	s.finish(nil)

@@ -29,7 +29,7 @@ func TestEventsCarryTheirCursor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, graphqlhttp.Config{}, fanout.Limits{})
 	r := w.stream(asEvents, "ann", `{}`, nil)
-	if got := r.resp.Header.Get("Content-Type"); got != "text/event-stream; charset=utf-8" {
+	if got := r.resp.header.Get("Content-Type"); got != "text/event-stream; charset=utf-8" {
 		t.Errorf("Content-Type %q", got)
 	}
 	r.expect("event: next\n", `"kind":"LIVE"`)
@@ -39,7 +39,7 @@ func TestEventsCarryTheirCursor(t *testing.T) {
 	if len(id) != 32 {
 		t.Errorf("id %q is no cursor", id)
 	}
-	r.resp.Body.Close()
+	r.resp.body.Close()
 	w.put(2, "ann", `"b"`)
 
 	r = w.stream(asEvents, "ann", `{"after":"not this"}`, map[string]string{"Last-Event-ID": id})
@@ -124,7 +124,7 @@ func TestPartsAsApolloReadsThem(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, graphqlhttp.Config{}, fanout.Limits{})
 	r := w.stream(asParts, "ann", `{}`, nil)
-	if got := r.resp.Header.Get("Content-Type"); got != `multipart/mixed;boundary="-";subscriptionSpec=1.0` {
+	if got := r.resp.header.Get("Content-Type"); got != `multipart/mixed;boundary="-";subscriptionSpec=1.0` {
 		t.Errorf("Content-Type %q", got)
 	}
 	r.expect("Content-Type: application/json\r\n\r\n", `{"payload":{"data":{"todos":{"kind":"LIVE"`)
@@ -180,7 +180,7 @@ func TestSilenceIsFilled(t *testing.T) {
 	r.expect(`"LIVE"`)
 	for i := 0; i < 3; {
 		b := make([]byte, 100)
-		n, err := r.resp.Body.Read(b)
+		n, err := r.resp.body.Read(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,8 +232,8 @@ func TestDrainSendsWhatIsQueuedAndEndsStreams(t *testing.T) {
 	idle.expectEnd()
 	parts.expectProtocolError("INTERNAL")
 	resp := w.do(call{body: ping})
-	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("after the drain: got %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
+	if resp.status != 503 || resp.header.Get("Retry-After") == "" {
+		t.Errorf("after the drain: got %d, Retry-After %q", resp.status, resp.header.Get("Retry-After"))
 	}
 }
 

@@ -206,7 +206,7 @@ type call struct {
 	header             map[string]string
 }
 
-func (w *world) do(c call) *http.Response {
+func (w *world) do(c call) *reply {
 	w.t.Helper()
 	if c.method == "" {
 		c.method = http.MethodPost
@@ -235,18 +235,25 @@ func (w *world) do(c call) *http.Response {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { resp.Body.Close() })
-	return resp
+	return &reply{status: resp.StatusCode, header: resp.Header, body: resp.Body}
+}
+
+// A reply is a response, whose body is closed with the test at the latest.
+type reply struct {
+	status int
+	header http.Header
+	body   io.ReadCloser
 }
 
 // ask does a request and gives status, content type and body.
 func (w *world) ask(c call) (int, string, string) {
 	w.t.Helper()
 	resp := w.do(c)
-	body, err := io.ReadAll(resp.Body)
+	body, err := io.ReadAll(resp.body)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return resp.StatusCode, resp.Header.Get("Content-Type"), string(body)
+	return resp.status, resp.header.Get("Content-Type"), string(body)
 }
 
 const follow = `{"query":"subscription($after: Cursor, $snapshot: Boolean) { todos(after: $after, snapshot: $snapshot) { kind row { id note } cursor reason } }"`
@@ -263,20 +270,20 @@ func (w *world) stream(accept, token, variables string, header map[string]string
 // A reader reads a stream by what separates its messages.
 type reader struct {
 	t         testing.TB
-	resp      *http.Response
+	resp      *reply
 	separator string
 	buf       []byte
 }
 
-func newReader(t testing.TB, resp *http.Response) *reader {
+func newReader(t testing.TB, resp *reply) *reader {
 	t.Helper()
 	r := &reader{t: t, resp: resp, separator: "\n\n"}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "multipart/mixed") {
+	if strings.HasPrefix(resp.header.Get("Content-Type"), "multipart/mixed") {
 		r.separator = "\r\n---"
 	}
-	if resp.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(resp.Body)
-		t.Fatalf("stream refused: %s %s", resp.Status, body)
+	if resp.status != http.StatusOK {
+		body, _ := io.ReadAll(resp.body)
+		t.Fatalf("stream refused: %d %s", resp.status, body)
 	}
 	return r
 }
@@ -294,7 +301,7 @@ func (r *reader) next() (string, bool) {
 			continue
 		}
 		chunk := make([]byte, 4096)
-		n, err := r.resp.Body.Read(chunk)
+		n, err := r.resp.body.Read(chunk)
 		r.buf = append(r.buf, chunk[:n]...)
 		if n == 0 && errors.Is(err, io.EOF) {
 			return string(r.buf), false
