@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rowtide/rowtide/cdc"
 )
 
 // A Reason says why the stream cannot be had, or not now.
@@ -182,8 +184,9 @@ func cause(err error) error {
 	return err
 }
 
-// streamError says what an error of the server means once the slot was found fit.
-func (c *Consumer) streamError(err error) error {
+// streamError says what an error of the server means once the slot was found fit. open is the
+// commit LSN of the transaction that the server was sending, 0 where that is not known.
+func (c *Consumer) streamError(err error, open cdc.LSN) error {
 	switch sqlState(err) {
 	case objectInUse:
 		return &Error{Reason: SlotInUse, What: fmt.Sprintf("stream from slot %q", c.cfg.Slot), Err: cause(err), Fix: "end the session that streams from it, or use another slot"}
@@ -194,9 +197,13 @@ func (c *Consumer) streamError(err error) error {
 		}
 		return c.noPublication(cause(err))
 	case programLimit:
+		behind := "the position behind it"
+		if open != 0 {
+			behind = "'" + (open + 1).String() + "'"
+		}
 		return &Error{
 			Reason: Undecodable, What: fmt.Sprintf("decode a transaction behind %s", c.cfg.Progress.Position()), Err: cause(err),
-			Fix: fmt.Sprintf("it holds a value too large to be decoded; only skipping it helps: SELECT pg_replication_slot_advance('%s', LSN behind it)", c.cfg.Slot),
+			Fix: fmt.Sprintf("it holds a value too large for PostgreSQL to send; all that helps is to skip the transaction: SELECT pg_replication_slot_advance('%s', %s)", c.cfg.Slot, behind),
 		}
 	}
 	return err

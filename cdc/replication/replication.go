@@ -216,7 +216,7 @@ func (c *Consumer) session(ctx context.Context) error {
 		if slot.created {
 			c.dropSlot(ctx, conn)
 		}
-		return c.streamError(fmt.Errorf("start replication from slot %q: %w", c.cfg.Slot, err))
+		return c.streamError(fmt.Errorf("start replication from slot %q: %w", c.cfg.Slot, err), 0)
 	}
 	hc, err := conn.Hijack()
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,8 +28,12 @@ type stream struct {
 	queue    *queue
 
 	interval, silence time.Duration
-	shutdown          shutdownSigns
 	answer            chan struct{} // holds a token when the server wants a status
+
+	// Of the reader alone: signs of a shutdown; the commit LSN of the transaction that is coming
+	// in, 0 between transactions.
+	shutdown shutdownSigns
+	open     cdc.LSN
 
 	// When something last came, in Unix nanoseconds: anything, a keepalive, data.
 	heard, heardKeepalive, heardData atomic.Int64
@@ -238,120 +241,4 @@ func deliver(it item, data []byte, p *Progress, handle func([]byte) error) error
 		p.begin(commit)
 	}
 	return handle(data)
-}
-
-// read receives until the connection ends. After ctx has ended it goes on, and throws away what
-// comes: the server may have to get rid of much before it sees that we are leaving.
-func (s *stream) read(ctx context.Context) error {
-	for {
-		if s.frontend.ReadBufferLen() == 0 && ctx.Err() == nil {
-			if err := s.conn.SetReadDeadline(time.Now().Add(s.silence)); err != nil {
-				return fmt.Errorf("receive: %w", err)
-			}
-		}
-		m, err := s.frontend.Receive()
-		if err != nil {
-			var ne net.Error
-			if errors.As(err, &ne) && ne.Timeout() {
-				return fmt.Errorf("receive: the server has said nothing for %s although asked", s.silence)
-			}
-			return fmt.Errorf("receive: %w", err)
-		}
-		hear(&s.heard)
-		if ctx.Err() == nil {
-			err = s.receive(ctx, m)
-		} else if _, ended := m.(*pgproto3.ReadyForQuery); ended {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// receive takes one message of the server.
-func (s *stream) receive(ctx context.Context, m pgproto3.BackendMessage) error {
-	switch m := m.(type) {
-	case *pgproto3.CopyData:
-		return s.copyData(ctx, m.Data)
-	case *pgproto3.ErrorResponse:
-		return s.c.streamError(pgconn.ErrorResponseToPgError(m))
-	case *pgproto3.NoticeResponse:
-		return s.notice(m)
-	case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
-		return errServerEnded
-	case *pgproto3.ParameterStatus:
-		return nil
-	}
-	return fmt.Errorf("receive: unexpected message %T", m)
-}
-
-// notice watches for PostgreSQL 18 saying that it skips a publication that is not there: from
-// then on it would send nothing, and the slot would move on over all changes. The routine's name
-// is not translated, as the text may be.
-func (s *stream) notice(m *pgproto3.NoticeResponse) error {
-	if m.Routine == "LoadPublications" || strings.HasPrefix(m.Message, "skipped loading publication") {
-		return s.c.noPublication(pgconn.ErrorResponseToPgError((*pgproto3.ErrorResponse)(m)))
-	}
-	s.c.log.Warn("notice from the server", "severity", m.Severity, "message", m.Message)
-	return nil
-}
-
-func (s *stream) copyData(ctx context.Context, b []byte) error {
-	if len(b) == 0 {
-		return errors.New("receive: empty message in the stream")
-	}
-	switch b[0] {
-	case kindKeepalive:
-		k, err := parseKeepalive(b)
-		if err != nil {
-			return err
-		}
-		return s.keepalive(k)
-	case kindData:
-		payload, serverEnd, err := parseData(b)
-		if err != nil {
-			return err
-		}
-		hear(&s.heardData)
-		s.shutdown.data()
-		s.advance(serverEnd)
-		s.enqueue(ctx, payload)
-		return nil
-	}
-	return fmt.Errorf("receive: unknown kind of message %q in the stream", b[0])
-}
-
-func (s *stream) keepalive(k keepalive) error {
-	hear(&s.heardKeepalive)
-	s.advance(k.end)
-	s.queue.pushKeepalive(k.end)
-	if !k.wantReply {
-		return nil
-	}
-	if s.shutdown.keepalive(time.Now()) {
-		return errShutdown
-	}
-	signal(s.answer)
-	return nil
-}
-
-func (s *stream) advance(serverEnd cdc.LSN) {
-	s.serverEnd.Store(max(s.serverEnd.Load(), uint64(serverEnd)))
-}
-
-// enqueue waits for a place in the queue. While it waits nothing is read.
-func (s *stream) enqueue(ctx context.Context, payload []byte) {
-	if s.queue.push(payload) {
-		return
-	}
-	s.full.Store(true)
-	defer s.full.Store(false)
-	for !s.queue.push(payload) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.queue.drained:
-		}
-	}
 }

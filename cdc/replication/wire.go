@@ -40,15 +40,18 @@ func parseData(b []byte) (payload []byte, serverEnd cdc.LSN, err error) {
 	return b[dataHeader:], cdc.LSN(binary.BigEndian.Uint64(b[9:])), nil
 }
 
-// beginsAt tells whether the payload opens a transaction, and where that commits. It is all
-// that this package needs to know of pgoutput: what is open must not be acknowledged, whatever
-// the handler makes of it.
+// beginsAt tells whether the payload opens a transaction, and where that commits. This and
+// isCommit are all that the package needs to know of pgoutput: what is open must not be
+// acknowledged, whatever the handler makes of it.
 func beginsAt(payload []byte) (commit cdc.LSN, ok bool) {
 	if len(payload) < 9 || payload[0] != 'B' {
 		return 0, false
 	}
 	return cdc.LSN(binary.BigEndian.Uint64(payload[1:])), true
 }
+
+// isCommit tells whether the payload closes a transaction.
+func isCommit(payload []byte) bool { return len(payload) > 0 && payload[0] == 'C' }
 
 // appendStatus appends a status update that says the same for write, flush and apply. Only
 // Progress may call it.
