@@ -69,8 +69,15 @@ func (s *session) lockOut(ctx context.Context) error {
 // oneLine is an error's text without the line breaks that pgx puts between addresses.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// close gives the connection back; what it locked is free then.
-func (s *session) close(ctx context.Context) { s.conn.Close(context.WithoutCancel(ctx)) }
+// close ends the connection. The lock is given back first: the server only notices later that a
+// connection was closed, and the next run may be there by then.
+func (s *session) close(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	if !s.conn.IsClosed() {
+		s.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`) //nolint:errcheck // the end of the session does it too
+	}
+	s.conn.Close(ctx)
+}
 
 // step adds to the report.
 func (s *session) step(state State, what, why string, sql ...string) {
