@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"regexp"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -55,17 +56,20 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 		kong.DefaultEnvars("ROWTIDE"),
 		kong.Writers(out, errOut),
 		kong.Exit(func(int) { exited = true }),
-		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 	)
 	if err != nil {
 		return err
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
 	}
 	k, err := parser.Parse(args)
 	if exited { // --help
 		return nil
 	}
 	if err != nil {
-		return usageError{err}
+		return newUsageError(err)
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
 	k.Bind(streams{Out: out, Err: errOut})
@@ -73,12 +77,41 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 }
 
 // A usageError is a mistake on the command line.
-type usageError struct{ error }
+type usageError struct {
+	line string
+	err  error
+}
 
-func (e usageError) Unwrap() error { return e.error }
+func (e *usageError) Error() string { return e.line }
+func (e *usageError) Unwrap() error { return e.err }
+
+// newUsageError makes one line of what kong says, with the command that shows the help. It hides
+// passwords in URLs: what stands on the command line may end in a log.
+func newUsageError(err error) error {
+	help := "rowtide"
+	var parse *kong.ParseError
+	if errors.As(err, &parse) {
+		for _, p := range parse.Context.Path {
+			if p.Command != nil {
+				help += " " + p.Command.Name
+			}
+		}
+	}
+	line := err.Error()
+	for _, r := range []struct{ pattern, plain string }{
+		{`://[^@/\s"]*@`, "://…@"},
+		{`^(--\S+): expected .* value but got "EOL".*`, "$1 needs a value"},
+		{`^(--\S+): expected duration but got ("[^"]*"): time: [^(]*?( \(from .*)?$`, "$1: $2 is no duration, write it like 90s or 5m$3"},
+		{`^expected "(<.*>)"$`, "$1 is missing"},
+		{`\(from envar (\w+)=.*\)`, "(from $1)"},
+	} {
+		line = regexp.MustCompile(r.pattern).ReplaceAllString(line, r.plain)
+	}
+	return &usageError{line + " (run " + help + " --help)", err}
+}
 
 func exitCode(err error) int {
-	var u usageError
+	var u *usageError
 	if errors.As(err, &u) {
 		return 2
 	}

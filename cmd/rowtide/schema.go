@@ -15,12 +15,10 @@ type schemaCmd struct {
 
 func (c schemaCmd) Run(ctx context.Context, s streams) error {
 	sdl, problems, err := rowtide.SDL(ctx, c.DatabaseURL, c.Schemas, c.Role)
-	for _, p := range problems {
-		fmt.Fprintln(s.Err, p)
-	}
 	if err != nil {
 		return err
 	}
+	printProblems(s, problems)
 	_, err = fmt.Fprint(s.Out, sdl)
 	return err
 }

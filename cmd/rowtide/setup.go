@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/rowtide/rowtide"
+	"github.com/rowtide/rowtide/migrations"
+	"github.com/rowtide/rowtide/schema"
 )
 
 // adminFlags are common to the commands that change the database.
@@ -38,7 +41,7 @@ func (c setupCmd) Run(ctx context.Context, s streams) error {
 		AdminURL: c.AdminURL, Roles: c.Roles, Login: c.Login, Schemas: c.Schemas,
 		Publication: c.Publication, Slot: c.Slot, Yes: c.Yes, DryRun: c.sql(s),
 	})
-	printReport(s, report)
+	printReport(s, report, err)
 	if err != nil || c.DryRun {
 		return err
 	}
@@ -62,10 +65,20 @@ func (c setupCmd) otherFlags() string {
 	return b.String()
 }
 
-// printReport keeps standard output free for SQL: it goes to standard error.
-func printReport(s streams, r rowtide.SetupReport) {
+// printReport keeps standard output free for SQL: it goes to standard error. Where an error
+// ended it early, what was done is told and the rest is left to the error.
+func printReport(s streams, r rowtide.SetupReport, err error) {
+	var refused *migrations.RefusedError
+	if err != nil && !errors.As(err, &refused) {
+		r.Notes, r.Problems = nil, nil
+	}
 	_, _ = io.WriteString(s.Err, r.String())
-	for _, p := range r.Problems {
-		_, _ = fmt.Fprintln(s.Err, p)
+	printProblems(s, r.Problems)
+}
+
+// printProblems tells of mistakes in annotations.
+func printProblems(s streams, problems []schema.Problem) {
+	for _, p := range problems {
+		_, _ = fmt.Fprintf(s.Err, "problem  %s\n", p)
 	}
 }

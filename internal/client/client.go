@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"syscall"
 
 	"github.com/coder/websocket"
 )
@@ -29,16 +31,13 @@ const readLimit = 32 << 20
 
 // Dial opens a socket and waits until the server acknowledges it. Without a token the client
 // is anonymous.
-func Dial(ctx context.Context, url, token string) (*Client, error) {
-	conn, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}})
+func Dial(ctx context.Context, address, token string) (*Client, error) {
+	conn, resp, err := websocket.Dial(ctx, address, &websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}})
 	if resp != nil && resp.Body != nil {
 		_ = resp.Body.Close()
 	}
 	if err != nil {
-		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-			return nil, fmt.Errorf("connect to %s: the server answered %s", url, resp.Status)
-		}
-		return nil, fmt.Errorf("connect to %s: %w", url, err)
+		return nil, dialError(address, resp, err)
 	}
 	conn.SetReadLimit(readLimit)
 	c := &Client{conn: conn}
@@ -47,6 +46,20 @@ func Dial(ctx context.Context, url, token string) (*Client, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// dialError says what keeps a socket from opening, and what to do.
+func dialError(address string, resp *http.Response, err error) error {
+	u, bad := url.Parse(address)
+	switch {
+	case bad != nil || u.Host == "" || u.Scheme != "ws" && u.Scheme != "wss":
+		return fmt.Errorf("%s is no address of a service: write ws://host:port/graphql, or wss:// with TLS", address)
+	case resp != nil && resp.StatusCode != http.StatusSwitchingProtocols:
+		return fmt.Errorf("connect to %s: the server answered %s: the path of the service is /graphql", address, resp.Status)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("connect to %s: nobody listens there: check that rowtide serve runs, and its address", address)
+	}
+	return fmt.Errorf("connect to %s: %w", address, err)
 }
 
 func (c *Client) hello(ctx context.Context, token string) error {
