@@ -222,7 +222,7 @@ func TestUnsolicitedStreamAbortChangesNothing(t *testing.T) {
 	decode(t, d, commit(900, 930, 1))
 }
 
-// Covers C51, C52, C54.
+// Covers C51, C52.
 func TestEventKeepsTheRelationThatWasInForce(t *testing.T) {
 	t.Parallel()
 	first := users(cdc.IdentityDefault)

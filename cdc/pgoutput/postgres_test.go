@@ -86,7 +86,7 @@ func TestOldImageFollowsTheReplicaIdentity(t *testing.T) {
 		"delete public.kv old(absent, absent, '11')")
 }
 
-// Covers C52, C54, C83.
+// Covers C52, C83.
 func TestDDLInsideATransactionChangesTheRelationFromThereOn(t *testing.T) {
 	t.Parallel()
 	r := record(t, "ALL TABLES", `
@@ -243,7 +243,6 @@ func TestLogicalMessagesInsideAndOutsideOfTransactions(t *testing.T) {
 	}
 }
 
-// Covers C86.
 func TestOnlyWhatCommittedIsStreamed(t *testing.T) {
 	t.Parallel()
 	r := record(t, "ALL TABLES", `CREATE TABLE t (id int PRIMARY KEY, v text)`)

@@ -196,7 +196,7 @@ func workload(t *testing.T, db *pgtest.DB, seed uint64) (stop func() error) {
 // that the program did not hold, and what it holds in the end is what committed, in the order of
 // the commits.
 //
-// Covers C01, C04, C06.
+// Covers C01, C06.
 func TestKilledProgramLosesNothing(t *testing.T) {
 	t.Parallel()
 	const kills = 20

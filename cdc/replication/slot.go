@@ -49,7 +49,10 @@ func (c *Consumer) checkPublication(ctx context.Context, conn *pgconn.PgConn) er
 			return nil
 		}
 	}
-	return c.noPublication(errors.New("there is no such publication"))
+	return &Error{
+		Reason: NoPublication, What: fmt.Sprintf("publication %q does not exist", c.cfg.Publication),
+		Fix: "make it with rowtide setup or rowtide sync, or name the one that there is",
+	}
 }
 
 // findSlot gives nil where the slot does not exist.
