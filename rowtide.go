@@ -22,6 +22,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,11 +119,27 @@ func (s *Server) Handler() http.Handler { return s.mux }
 
 // ListenAndServe runs the service and serves its handler at an address.
 func (s *Server) ListenAndServe(ctx context.Context, addr string) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	l, err := Listen(ctx, addr)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w: choose another with --listen", addr, err)
+		return err
 	}
 	return s.Serve(ctx, l)
+}
+
+// Listen listens for clients at an address.
+func Listen(ctx context.Context, addr string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	var call *os.SyscallError
+	var wrong *net.AddrError
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.As(err, &call): // without the address over again
+		return nil, fmt.Errorf("listen on %s: %w: choose another address with --listen", addr, call.Err)
+	case errors.As(err, &wrong):
+		return nil, fmt.Errorf("listen on %s: %s: write host and port, such as 127.0.0.1:8080", addr, wrong.Err)
+	}
+	return nil, fmt.Errorf("listen on %s: %w: choose another address with --listen", addr, err)
 }
 
 // Limits on HTTP before a socket is upgraded: they bound what a stranger can hold.
@@ -135,6 +154,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if !loopbackAddr(l.Addr().String()) {
 		s.log.Warn("clients reach this address without TLS: put a proxy that has it in front", "listen", l.Addr().String())
 	}
+	s.cfg.AllowOrigins = append(slices.Clone(s.cfg.AllowOrigins), ownOrigins(l.Addr())...)
 	h := &http.Server{
 		Handler: s.mux, ReadHeaderTimeout: readHeaderTimeout, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -152,4 +172,19 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// ownOrigins are those of the page at /, where it is opened at the address that is listened at:
+// what the Host header says is not asked, since a name in it may be anybody's. A page behind a
+// proxy has the proxy's name, which has to be allowed like any other.
+func ownOrigins(a net.Addr) []string {
+	addr, err := netip.ParseAddrPort(a.String())
+	if err != nil || addr.Addr().IsUnspecified() {
+		return nil
+	}
+	origins := []string{"http://" + addr.String()}
+	if addr.Addr().IsLoopback() {
+		origins = append(origins, fmt.Sprintf("http://localhost:%d", addr.Port()))
+	}
+	return origins
 }

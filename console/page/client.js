@@ -73,8 +73,8 @@ export class Client {
         this.#acknowledged = true;
         this.#tries = 0;
         this.#ping = setInterval(() => this.#ask(), PING_EVERY);
-        this.#onstate('open');
         for (const each of this.#operations.keys()) this.#start(each);
+        this.#onstate('open'); // behind it, since it may start more
         break;
       case 'ping':
         this.#send({ type: 'pong' });

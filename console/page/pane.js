@@ -138,7 +138,7 @@ export class Pane {
   #connection(state, why) {
     switch (state) {
       case 'connecting':
-        this.#show(this.#element('waiting') ? 'waiting' : 'connecting');
+        this.#show(this.#is('waiting') ? 'waiting' : 'connecting');
         break;
       case 'open':
         this.#say('');
@@ -147,7 +147,7 @@ export class Pane {
         break;
       case 'waiting':
         this.#show('waiting');
-        if (why.tries > 2) this.#say(this.#advice(why));
+        if (why.tries > 2) this.#advise(why);
         break;
       case 'refused':
         this.#show('refused');
@@ -156,13 +156,15 @@ export class Pane {
     }
   }
 
-  #element(state) { return this.#part('.state').dataset.state === state; }
+  #is(state) { return this.#part('.state').dataset.state === state; }
 
-  // advice is for what a browser does not tell: why a socket did not open.
-  #advice({ reason }) {
-    const { hostname, origin } = location;
-    if (hostname === 'localhost' || /^[\d.]+$|^\[/.test(hostname)) return reason || 'The service does not answer. Trying on.';
-    return `The socket does not open. Where the service runs, this page must be allowed in: rowtide serve --allow-origin ${origin}`;
+  // advise says what a browser does not tell: why a socket does not open.
+  async #advise({ reason }) {
+    const up = await fetch('healthz').then(({ ok }) => ok, () => false);
+    if (!this.#is('waiting')) return;
+    this.#say(up
+      ? `The service is there but opens no socket for this page. It has to allow the page’s origin: --allow-origin ${location.origin}`
+      : reason || 'The service does not answer. Trying on.');
   }
 
   // learn asks for the schema: with each new socket, since it may have changed meanwhile.

@@ -8,16 +8,31 @@ const FEW = 6;
 export function write({ name, columns, key }) {
   const row = columns.slice(0, FEW).map(({ selection }) => selection);
   return `subscription ($after: Cursor) {
-  ${name}(snapshot: true, after: $after) {
+  ${name}(
+    snapshot: true
+    after: $after
+  ) {
     kind
     rowId
     key { ${key.join(' ')} }
-    row { ${row.join(' ')} }
+    row {
+      ${wrap(row).join('\n      ')}
+    }
     changed
     cursor
   }
 }
 `;
+}
+
+// wrap puts words into lines that a narrow place can show.
+function wrap(words) {
+  const lines = [];
+  for (const word of words) {
+    if (lines.length > 0 && lines.at(-1).length + word.length < 26) lines.push(`${lines.pop()} ${word}`);
+    else lines.push(word);
+  }
+  return lines;
 }
 
 // tokens are the names and punctuators of a document with their places, without comments and
@@ -64,14 +79,18 @@ export function selected(text) {
 export function toggle(text, column, on) {
   const row = rowOf(text);
   if (!row) return text;
+  const last = row.fields.at(-1);
   if (on) {
-    const before = text.slice(0, row.close).trimEnd();
-    return `${before} ${column.selection} ${text.slice(row.close)}`;
+    const end = last?.end ?? row.open + 1;
+    return `${text.slice(0, end)} ${column.selection}${text.slice(end)}`;
   }
-  if (row.fields.length < 2) return text;
-  const field = row.fields.find(({ name }) => name === column.name);
-  if (!field) return text;
-  return text.slice(0, field.at).trimEnd() + (row.fields[0] === field ? ' ' : '') + text.slice(field.end).replace(row.fields[0] === field ? /^\s+/ : /^(?!)/, '');
+  const at = row.fields.findIndex(({ name }) => name === column.name);
+  if (at < 0 || row.fields.length < 2) return text;
+  const field = row.fields[at];
+  // With the space that parts it from its neighbour: the one before it, or behind the first.
+  return at > 0
+    ? text.slice(0, row.fields[at - 1].end) + text.slice(field.end)
+    : text.slice(0, field.at) + text.slice(row.fields[1].at);
 }
 
 // tableOf is the field that the text subscribes to: the first name in its outermost braces.

@@ -69,7 +69,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer writer.Close()
 	secret := newSecret()
-	server, err := rowtide.New(rowtide.Config{DatabaseURL: url, Dev: true, Roles: []string{Role}, JWTSecret: secret, Logger: cfg.Logger})
+	server, err := rowtide.New(rowtide.Config{
+		DatabaseURL: url, Dev: true, Roles: []string{Role}, JWTSecret: secret, AllowOrigins: origins(listener.Addr()), Logger: cfg.Logger,
+	})
 	if err != nil {
 		return err
 	}
@@ -105,15 +107,21 @@ func serve(ctx context.Context, l net.Listener, server *rowtide.Server, h http.H
 	return g.Wait()
 }
 
-func listen(ctx context.Context, cfg Config) (net.Listener, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
-	if err != nil && cfg.Fallback {
-		l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	}
+// origins are the page's own, under the names of the address that is listened at.
+func origins(a net.Addr) []string {
+	_, port, err := net.SplitHostPort(a.String())
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w: choose another with --listen", cfg.Listen, err)
+		return nil
 	}
-	return l, nil
+	return []string{"http://" + a.String(), "http://localhost:" + port, "http://127.0.0.1:" + port}
+}
+
+func listen(ctx context.Context, cfg Config) (net.Listener, error) {
+	l, err := rowtide.Listen(ctx, cfg.Listen)
+	if err != nil && cfg.Fallback {
+		return rowtide.Listen(ctx, "127.0.0.1:0")
+	}
+	return l, err
 }
 
 func stop(ctx context.Context, c *testcontainers.Cluster) {
