@@ -22,7 +22,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"net/netip"
 	"slices"
 	"sync"
@@ -124,22 +123,6 @@ func (s *Server) ListenAndServe(ctx context.Context, addr string) error {
 		return err
 	}
 	return s.Serve(ctx, l)
-}
-
-// Listen listens for clients at an address.
-func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	var call *os.SyscallError
-	var wrong *net.AddrError
-	switch {
-	case err == nil:
-		return l, nil
-	case errors.As(err, &call): // without the address over again
-		return nil, fmt.Errorf("listen on %s: %w: choose another address with --listen", addr, call.Err)
-	case errors.As(err, &wrong):
-		return nil, fmt.Errorf("listen on %s: %s: write host and port, such as 127.0.0.1:8080", addr, wrong.Err)
-	}
-	return nil, fmt.Errorf("listen on %s: %w: choose another address with --listen", addr, err)
 }
 
 // Limits on HTTP before a socket is upgraded: they bound what a stranger can hold.

@@ -129,14 +129,16 @@ func prepare(ctx context.Context, cfg Config) (Config, error) {
 // prepareDev makes of one privileged URL what setup would: the service itself always works
 // through a login of its own, so that policies bind it as they will elsewhere.
 func prepareDev(ctx context.Context, cfg Config) (Config, error) {
+	pool, err := openPool(ctx, "--database-url", cfg.DatabaseURL)
+	if err != nil {
+		return cfg, err
+	}
+	defer pool.Close()
 	cfg.AdminURL, cfg.DatabaseURL = cfg.DatabaseURL, ""
 	if len(cfg.Roles) == 0 {
-		var err error
-		if cfg.Roles, err = readerRoles(ctx, cfg); err != nil {
-			return cfg, err
-		}
+		cfg.Roles, err = readerRoles(ctx, pool, cfg.Schemas)
 	}
-	return cfg, nil
+	return cfg, err
 }
 
 // NewSecret makes a secret for JWTSecret.
@@ -201,12 +203,7 @@ func syncAnnotations(ctx context.Context, cfg Config) error {
 
 // readerRoles are the roles that --dev takes where none are named: ordinary ones that may read
 // an annotated table.
-func readerRoles(ctx context.Context, cfg Config) ([]string, error) {
-	pool, err := openPool(ctx, "--database-url", cfg.AdminURL)
-	if err != nil {
-		return nil, err
-	}
-	defer pool.Close()
+func readerRoles(ctx context.Context, pool *pgxpool.Pool, schemas []string) ([]string, error) {
 	rows, err := pool.Query(ctx, `
 SELECT r.rolname FROM pg_catalog.pg_roles r
 WHERE NOT (r.rolsuper OR r.rolbypassrls OR r.rolreplication) AND r.rolname !~ '^pg_' AND NOT r.rolcanlogin AND EXISTS (
@@ -214,7 +211,7 @@ WHERE NOT (r.rolsuper OR r.rolbypassrls OR r.rolreplication) AND r.rolname !~ '^
   WHERE n.nspname = ANY($1) AND c.relkind IN ('r', 'p')
     AND pg_catalog.obj_description(c.oid, 'pg_class') LIKE '%@subscribe%'
     AND pg_catalog.has_any_column_privilege(r.oid, c.oid, 'SELECT'))
-ORDER BY 1`, cfg.Schemas)
+ORDER BY 1`, schemas)
 	if err != nil {
 		return nil, fmt.Errorf("find roles: %w", err)
 	}

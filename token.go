@@ -2,6 +2,7 @@ package rowtide
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,15 +20,22 @@ func Token(cfg Config, role string, claims json.RawMessage, life time.Duration) 
 	if err != nil {
 		return "", err
 	}
+	var object map[string]json.RawMessage
+	if len(claims) > 0 && json.Unmarshal(claims, &object) != nil {
+		return "", errors.New(`--claims is no JSON object: write it like {"sub":"ana"}`)
+	}
 	return v.Sign(role, claims, life)
 }
 
 func (c Config) verifier() (*jwt.Verifier, error) {
+	if c.JWTSecret != "" && len(c.JWTSecret) < minSecret {
+		return nil, fmt.Errorf("--jwt-secret has %d bytes: give it at least %d, such as the output of: openssl rand -hex 32", len(c.JWTSecret), minSecret)
+	}
 	settings := make([]jwt.ClaimSetting, 0, len(c.ClaimSettings))
 	for _, s := range c.ClaimSettings {
 		name, claim, ok := strings.Cut(s, "=")
 		if !ok || name == "" || claim == "" {
-			return nil, fmt.Errorf("--claim-setting %q has no setting and claim: write it like app.tenant=tenant.id", s)
+			return nil, fmt.Errorf("--claim-setting %q names no claim: write setting and claim, such as app.tenant=tenant.id", s)
 		}
 		settings = append(settings, jwt.ClaimSetting{Setting: name, Claim: claim})
 	}

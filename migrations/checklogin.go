@@ -91,7 +91,7 @@ func checkRoles(ctx context.Context, db Querier, cfg LoginConfig) error {
 		case err != nil:
 			return err
 		case a == nil:
-			return fmt.Errorf("role %s does not exist: check its spelling in --roles, or CREATE ROLE %s NOLOGIN and run: %s",
+			return fmt.Errorf("role %s does not exist: check its spelling, or CREATE ROLE %s NOLOGIN and run: %s",
 				role, ident(role), setupCommand(cfg.Roles))
 		case a.privilege() != "" && !cfg.PrivilegedRoles:
 			return fmt.Errorf("role %s %s: serve another role to clients", role, a.privilege())

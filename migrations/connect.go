@@ -121,7 +121,11 @@ func connectError(flag string, cfg *pgconn.Config, err error) error {
 func serverFix(flag string, e *pgconn.PgError) string {
 	switch {
 	case e.Code == pgerrcode.InvalidPassword || e.Code == pgerrcode.InvalidAuthorizationSpecification:
-		return e.Message + ": check the login and its password in " + flag + ", and pg_hba.conf"
+		printed := ""
+		if flag == "--database-url" {
+			printed = " (rowtide setup prints it)"
+		}
+		return e.Message + ": check the login and its password in " + flag + printed + ", and pg_hba.conf"
 	case e.Code == pgerrcode.InvalidCatalogName:
 		return e.Message + ": check the database in " + flag
 	case e.Code == pgerrcode.TooManyConnections && strings.Contains(e.Message, "max_wal_senders"):
@@ -153,7 +157,7 @@ func networkFix(flag string, cfg *pgconn.Config, err error) string {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fmt.Sprintf("no answer within %s: check that PostgreSQL runs, that no firewall is between, and the address in %s", cfg.ConnectTimeout, flag)
 	}
-	return oneLine(innermost(err)) + ": check that it is PostgreSQL that runs there, and the address in " + flag
+	return "PostgreSQL does not answer there as it should (" + oneLine(innermost(err)) + "): check the address in " + flag
 }
 
 // last is the last of several attempts: pgx makes one with TLS and then one without, and one for

@@ -27,7 +27,7 @@ type Querier interface {
 }
 
 // ErrNotInstalled tells that schema rowtide is missing or not open to the login.
-var ErrNotInstalled = errors.New("the database is not set up for Rowtide: run `rowtide setup`")
+var ErrNotInstalled = errors.New("the database is not set up for Rowtide: run rowtide setup --admin-url URL --roles ROLE,…")
 
 // ReadInstallation reads the installation as the service login.
 func ReadInstallation(ctx context.Context, db Querier) (Installation, error) {
@@ -40,9 +40,18 @@ FROM rowtide.installation`, []string{ddlTrigger, dropTrigger}).Scan(&i.ID, &i.Cu
 	case errors.Is(err, pgx.ErrNoRows), c == pgerrcode.UndefinedTable, c == pgerrcode.InvalidSchemaName:
 		return Installation{}, ErrNotInstalled
 	case c == pgerrcode.InsufficientPrivilege:
-		return Installation{}, &failure{"the login may not read schema rowtide: run `rowtide setup` with --login and its name, or serve with the login that setup made", ErrNotInstalled}
+		return Installation{}, noAccess(ctx, db)
 	case err != nil:
 		return Installation{}, fmt.Errorf("read installation: %w", err)
 	}
 	return i, nil
+}
+
+// noAccess tells a login that setup did not make which to use.
+func noAccess(ctx context.Context, db Querier) error {
+	var login string
+	if err := db.QueryRow(ctx, `SELECT session_user::text`).Scan(&login); err != nil {
+		return fmt.Errorf("read login: %w", err)
+	}
+	return &failure{fmt.Sprintf("login %s may not read schema rowtide: use the login that rowtide setup made, or run it again with --login %s", login, login), ErrNotInstalled}
 }

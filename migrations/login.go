@@ -22,7 +22,7 @@ func (s *session) roles(ctx context.Context, cfg SetupConfig) error {
 		case err != nil:
 			return err
 		case a == nil && !cfg.CreateRoles:
-			return fmt.Errorf("role %s does not exist: check its spelling in --roles, or make it: CREATE ROLE %s NOLOGIN", role, ident(role))
+			return fmt.Errorf("role %s does not exist: check its spelling, or make it: CREATE ROLE %s NOLOGIN", role, ident(role))
 		case a != nil && !cfg.PrivilegedRoles && a.privilege() != "":
 			return fmt.Errorf("role %s %s: serve another role to clients", role, a.privilege())
 		}

@@ -97,7 +97,7 @@ func (s *session) mayCreate(ctx context.Context) error {
 		return fmt.Errorf("read privileges: %w", err)
 	}
 	if !may {
-		return fmt.Errorf("role %s may not create a schema or a publication: GRANT CREATE ON DATABASE %s TO %s, or use another --admin-url",
+		return fmt.Errorf("role %s may not create a schema or a publication: GRANT CREATE ON DATABASE %s TO %s, or connect as a role that may",
 			user, ident(database), ident(user))
 	}
 	return nil

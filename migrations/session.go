@@ -107,7 +107,9 @@ func explain(what string, err error) error {
 		return nil
 	}
 	if code(err) == pgerrcode.InsufficientPrivilege {
-		return fmt.Errorf("%s: %w: use an --admin-url whose role may do that, such as a superuser", what, err)
+		var pe *pgconn.PgError
+		errors.As(err, &pe)
+		return &failure{what + ": " + pe.Message + ": connect as a role that may do that, such as a superuser", err}
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

@@ -198,7 +198,7 @@ func TestBadInputGetsOneLineThatNamesTheFixAndLeavesNothing(t *testing.T) {
 		"may not create":    {func(c *migrations.SetupConfig) { c.AdminURL = db.URL(weak) }, "GRANT CREATE ON DATABASE"},
 		"may not make login": {
 			func(c *migrations.SetupConfig) { c.AdminURL = db.URL(creator) },
-			"use an --admin-url whose role may do that, such as a superuser",
+			"connect as a role that may do that, such as a superuser",
 		},
 		"unfit login": {func(c *migrations.SetupConfig) { c.Login = inheriting }, "NOINHERIT"},
 	} {

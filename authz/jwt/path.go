@@ -44,7 +44,7 @@ func cutKey(s string) (key, after string, err error) {
 		key, after = s[:end], s[end:]
 	}
 	if key == "" {
-		return "", "", errors.New("a key is empty")
+		return "", "", errors.New("a key is empty: write keys with one dot between")
 	}
 	return key, after, nil
 }

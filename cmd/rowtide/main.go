@@ -102,6 +102,7 @@ func newUsageError(err error) error {
 		{`://[^@/\s"]*@`, "://…@"},
 		{`^(--\S+): expected .* value but got "EOL".*`, "$1 needs a value"},
 		{`^(--\S+): expected duration but got ("[^"]*"): time: [^(]*?( \(from .*)?$`, "$1: $2 is no duration, write it like 90s or 5m$3"},
+		{`^(--\S+): expected a valid .* but got (".*")`, "$1: $2 is no number"},
 		{`^expected "(<.*>)"$`, "$1 is missing"},
 		{`\(from envar (\w+)=.*\)`, "(from $1)"},
 	} {

@@ -18,7 +18,7 @@ type subscribeCmd struct {
 func (c subscribeCmd) Run(ctx context.Context, s streams) error {
 	conn, err := client.Dial(ctx, c.URL, c.Token)
 	if err != nil {
-		return err
+		return c.explain(err)
 	}
 	defer conn.CloseNow() //nolint:errcheck // it was read, and is of no more use
 	if err := conn.Subscribe(ctx, "1", c.Query, nil); err != nil {
@@ -30,7 +30,7 @@ func (c subscribeCmd) Run(ctx context.Context, s streams) error {
 		case ctx.Err() != nil: // interrupted: that is how it is ended
 			return nil
 		case err != nil:
-			return err
+			return c.explain(err)
 		}
 		switch m.Type {
 		case "next":
@@ -43,6 +43,18 @@ func (c subscribeCmd) Run(ctx context.Context, s streams) error {
 			return nil
 		}
 	}
+}
+
+// explain says what to do where the service does not take the token.
+func (c subscribeCmd) explain(err error) error {
+	var closed *client.Closed
+	if !errors.As(err, &closed) || closed.Code != 4401 && closed.Code != 4403 {
+		return err
+	}
+	if c.Token == "" {
+		return fmt.Errorf("%w: set --token; rowtide token makes one", err)
+	}
+	return fmt.Errorf("%w: rowtide token makes another; --jwt-secret and --role must be as the service has them", err)
 }
 
 // refused turns the errors of an operation into one line.
