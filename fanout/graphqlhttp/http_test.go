@@ -83,38 +83,41 @@ func TestWhatAPageCouldSendUnaskedIsRefused(t *testing.T) {
 		call   call
 		status int
 	}{
-		"plain text":          {typed("text/plain"), 415},
-		"a form":              {typed("application/x-www-form-urlencoded"), 415},
-		"a form with files":   {typed("multipart/form-data; boundary=x"), 415},
-		"no type":             {typed(""), 415},
-		"no type that it is":  {typed("text/plain, application/json"), 415},
-		"JSON of a kind":      {typed("application/graphql+json"), 415},
-		"another charset":     {typed("application/json; charset=utf-16"), 415},
-		"compressed":          {call{body: ping, header: map[string]string{"Content-Encoding": "gzip"}}, 415},
-		"a batch":             {call{body: "[" + ping + "," + ping + "]"}, 400},
-		"nothing":             {call{body: " "}, 400},
-		"no object":           {call{body: `"x"`}, 400},
-		"no JSON":             {call{body: `{"query":`}, 400},
-		"two values":          {call{body: ping + ping}, 400},
-		"no UTF-8":            {call{body: "{\"query\":\"{ \xff }\"}"}, 400},
-		"a deep one":          {call{body: `{"query":"{ __typename }","variables":` + strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000) + "}"}, 413},
-		"a deep one, small":   {call{body: `{"query":"{ __typename }","extensions":` + strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100) + "}"}, 400},
-		"a large one":         {call{body: `{"query":"` + strings.Repeat(" ", 65<<10) + `"}`}, 413},
-		"a mutation":          {call{body: `{"query":"mutation { __typename }"}`}, 400},
-		"two root fields":     {call{body: `{"query":"subscription { a: todos { kind } b: todos { kind } }"}`}, 400},
-		"a token in the URL":  {call{path: "/?token=eyJhbGciOiJI.e30.x", body: ping}, 400},
-		"one that is no URL":  {call{path: "/?%zz;Access_Token=x", body: ping}, 400},
-		"another origin":      {from("https://evil.example.com"), 403},
-		"a suffix":            {from("https://app.example.com.evil.net"), 403},
-		"a downgrade":         {from("http://app.example.com"), 403},
-		"no origin":           {from("null"), 403},
-		"a name of this page": {call{body: ping, header: map[string]string{"Origin": "http://rebound.example.net"}}, 403},
-		"a bad token":         {call{body: ping, token: "eve"}, 401},
-		"another method":      {call{method: "PATCH", body: ping}, 405},
+		"plain text":         {typed("text/plain"), 415},
+		"a form":             {typed("application/x-www-form-urlencoded"), 415},
+		"a form with files":  {typed("multipart/form-data; boundary=x"), 415},
+		"no type":            {typed(""), 415},
+		"no type that it is": {typed("text/plain, application/json"), 415},
+		"JSON of a kind":     {typed("application/graphql+json"), 415},
+		"another charset":    {typed("application/json; charset=utf-16"), 415},
+		"compressed":         {call{body: ping, header: map[string]string{"Content-Encoding": "gzip"}}, 415},
+		"a batch":            {call{body: "[" + ping + "," + ping + "]"}, 400},
+		"nothing":            {call{body: " "}, 400},
+		"no object":          {call{body: `"x"`}, 400},
+		"no JSON":            {call{body: `{"query":`}, 400},
+		"two values":         {call{body: ping + ping}, 400},
+		"no UTF-8":           {call{body: "{\"query\":\"{ \xff }\"}"}, 400},
+		"a deep one":         {call{body: `{"query":"{ __typename }","variables":` + strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000) + "}"}, 413},
+		"a deep one, small":  {call{body: `{"query":"{ __typename }","extensions":` + strings.Repeat(`{"a":`, 100) + "1" + strings.Repeat("}", 100) + "}"}, 400},
+		"a large one":        {call{body: `{"query":"` + strings.Repeat(" ", 65<<10) + `"}`}, 413},
+		"a mutation":         {call{body: `{"query":"mutation { __typename }"}`}, 400},
+		"two root fields":    {call{body: `{"query":"subscription { a: todos { kind } b: todos { kind } }"}`}, 400},
+		"a token in the URL": {call{path: "/?token=eyJhbGciOiJI.e30.x", body: ping}, 400},
+		"one that is no URL": {call{path: "/?%zz;Access_Token=x", body: ping}, 400},
+		"another origin":     {from("https://evil.example.com"), 403},
+		"a suffix":           {from("https://app.example.com.evil.net"), 403},
+		"a downgrade":        {from("http://app.example.com"), 403},
+		"no origin":          {from("null"), 403},
+		"a name made ours":   {call{body: ping, host: "rebound.example.net", header: map[string]string{"Origin": "http://rebound.example.net"}}, 403},
+		"a bad token":        {call{body: ping, token: "eve"}, 401},
+		"another method":     {call{method: "PATCH", body: ping}, 405},
 	} {
 		if status, _, body := w.ask(c.call); status != c.status || !strings.Contains(body, `{"errors":[{"message":"`) || strings.Contains(body, `"data"`) {
 			t.Errorf("%s: got %d %s, want %d and errors", name, status, body, c.status)
 		}
+	}
+	if _, _, body := w.ask(call{body: "[" + ping + "]"}); !strings.Contains(body, "batches are not taken") {
+		t.Errorf("a batch: got %s", body)
 	}
 	resp := w.do(from("https://app.example.com"))
 	if got := resp.header.Get("Access-Control-Allow-Origin"); resp.status != 200 || got != "https://app.example.com" {

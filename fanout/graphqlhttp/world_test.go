@@ -202,7 +202,7 @@ func (w *world) Snapshot(_ context.Context, p *authz.Principal, _ *schema.Table,
 // A call is a request; what it leaves out is what most have.
 type call struct {
 	method, path, body string
-	token              string
+	token, host        string
 	header             map[string]string
 }
 
@@ -223,6 +223,9 @@ func (w *world) do(c call) *reply {
 	}
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if c.host != "" {
+		r.Host = c.host
 	}
 	for k, v := range c.header {
 		r.Header.Set(k, v)
