@@ -66,6 +66,9 @@ func Explain(err error) Fault {
 	}
 	f := Fault{Code: e.Code, Message: e.Message}
 	f.Close, f.Status = codes(e.Code)
+	if e.Code == schema.Unauthenticated && e.Reason == schema.Expired {
+		f.Close = closeForbidden // clients come back after it, with a fresh token
+	}
 	return f
 }
 

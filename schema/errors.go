@@ -25,11 +25,15 @@ const (
 type Error struct {
 	Code    Code
 	Message string
-	// Reason is set on ResyncRequired: retention, slot_lost, policy_changed, ….
+	// Reason is set on ResyncRequired: retention, slot_lost, policy_changed, …; and on
+	// Unauthenticated it is Expired where another token will do.
 	Reason    string
 	Locations []Location
 	Path      []any // response keys (string) and list indexes (int)
 }
+
+// Expired is the Reason of an Unauthenticated whose token was good.
+const Expired = "expired"
 
 // A Location is a place in the document, from 1.
 type Location struct {

@@ -258,7 +258,7 @@ func refusal(err error) *schema.Error {
 	}
 	switch {
 	case only(gojwt.ErrTokenExpired):
-		return unauthenticated("the token has expired")
+		return &schema.Error{Code: schema.Unauthenticated, Reason: schema.Expired, Message: "the token has expired"}
 	case only(gojwt.ErrTokenNotValidYet), only(gojwt.ErrTokenUsedBeforeIssued):
 		return unauthenticated("the token is not valid yet")
 	}

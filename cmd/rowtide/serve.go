@@ -36,6 +36,17 @@ type serveCmd struct {
 	logFlags
 }
 
+// Help is shown between the summary and the flags.
+func (serveCmd) Help() string {
+	return `To try it on this machine, with a superuser's URL for everything:
+
+  rowtide serve --dev --database-url postgres://postgres@localhost/app
+
+For good, with what rowtide setup printed:
+
+  rowtide serve --database-url postgres://rowtide:…@db/app --roles web_user --jwt-secret …`
+}
+
 func (c serveCmd) config() rowtide.Config {
 	return rowtide.Config{
 		DatabaseURL: c.DatabaseURL, AdminURL: c.AdminURL,
