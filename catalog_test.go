@@ -157,3 +157,65 @@ func TestATableRenamedOrMadeAnewIsNotFollowed(t *testing.T) {
 	c = subscribeNotes(t, s, role, "(snapshot: true)")
 	until(t, c, isKind("SNAPSHOT"))
 }
+
+// TestPolicyFunctionsFindWhatTheyName has a policy whose function names a table without its
+// schema, as people write them: it finds it where a session of the application would, and not
+// where a subscriber could put another one.
+func TestPolicyFunctionsFindWhatTheyName(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role)+`
+		CREATE TABLE friends (owner text, friend text); INSERT INTO friends VALUES ('ben', 'ana'); GRANT SELECT ON friends TO `+role+`;
+		CREATE FUNCTION is_friend(who text) RETURNS bool LANGUAGE plpgsql STABLE AS $$
+			BEGIN RETURN EXISTS (SELECT FROM friends WHERE owner = who AND friend = current_setting('request.jwt.claims', true)::json ->> 'sub'); END $$;
+		CREATE POLICY friends ON notes FOR SELECT TO `+role+` USING (is_friend(owner))`)
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "(snapshot: true)")
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "INSERT INTO notes VALUES (1, 'cleo', 'hidden'), (2, 'ben', 'for friends')")
+	if f := next(t, c); string(f.Row["id"]) != "2" {
+		t.Errorf("want the row of a friend, got %s", f)
+	}
+	s.stop()
+
+	// Where the role may create tables it could make its own friends.
+	db.Exec(t, "GRANT CREATE ON SCHEMA public TO "+role)
+	s = start(t, s.cfg)
+	c = subscribeNotes(t, s, role, "")
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "INSERT INTO notes VALUES (3, 'ben', 'cannot be judged'), (4, 'ana', 'own')")
+	if f := next(t, c); string(f.Row["id"]) != "4" {
+		t.Errorf("want the own row alone, got %s", f)
+	}
+}
+
+// TestInsertOnlyTableNeedsNoReplicaIdentity serves a table whose annotation asks for INSERT alone:
+// its rows come, and its UPDATE and DELETE go on working although it has no key that would identify
+// them.
+//
+// Covers C49.
+func TestInsertOnlyTableNeedsNoReplicaIdentity(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, `CREATE TABLE notes (id int PRIMARY KEY, text text); GRANT SELECT ON notes TO `+role+`;
+		COMMENT ON TABLE notes IS '@subscribe(kinds: [INSERT], rowSecurity: NOT_REQUIRED)'`)
+	s := start(t, settings(t, db, role))
+	if got := pgtest.One[string](t, db, "SELECT relreplident::text FROM pg_class WHERE relname = 'notes'"); got != "d" {
+		t.Errorf("the replica identity was changed to %s", got)
+	}
+	c := s.dial(t, role, map[string]any{})
+	if err := c.Subscribe(t.Context(), "1", "subscription { notes { kind row { id text } cursor } }", nil); err != nil {
+		t.Fatal(err)
+	}
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "INSERT INTO notes VALUES (1, 'a'), (2, 'b')")
+	db.Exec(t, "UPDATE notes SET text = 'c'; DELETE FROM notes WHERE id = 1")
+	db.Exec(t, "INSERT INTO notes VALUES (3, 'd')")
+	for _, id := range []string{"1", "2", "3"} {
+		if f := next(t, c); f.Kind != feedtest.Insert || string(f.Row["id"]) != id {
+			t.Errorf("want the insert of %s, got %s %s", id, f, f.Row)
+		}
+	}
+}

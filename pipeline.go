@@ -94,7 +94,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	if p.bus, err = membus.New(membus.Config{MaxAge: p.cfg.Retain, MaxBytes: p.cfg.RetainBytes}); err != nil {
 		return err
 	}
-	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Audit: authz.NewAuditLog(p.log)}); err != nil {
+	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Audit: authz.NewAuditLog(p.log)}); err != nil {
 		return err
 	}
 	p.dispatcher, err = fanout.New(fanout.Config{
@@ -120,7 +120,8 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 		return err
 	}
 	p.consumer, err = replication.New(replication.Config{
-		URL: p.cfg.DatabaseURL, Slot: p.cfg.Slot, Publication: p.cfg.Publication,
+		URL: p.cfg.DatabaseURL, Slot: p.cfg.Slot,
+		Publications: []string{p.cfg.Publication, migrations.InsertPublication(p.cfg.Publication)},
 		Handler: p.feed, Progress: progress, Logger: p.log,
 	})
 	return err

@@ -84,7 +84,7 @@ func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []sche
 	}
 	defer pool.Close()
 	schemas := Config{Schemas: cfg.Schemas}.withDefaults().Schemas
-	catalog, problems, err := readCatalog(ctx, pool, introspect.Config{Schemas: schemas, Roles: cfg.Roles}, schema.Options{})
+	catalog, problems, err := readCatalog(ctx, pool, introspect.Config{Schemas: schemas}, schema.Options{})
 	if err != nil {
 		return nil, nil, err
 	}

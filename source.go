@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rowtide/rowtide/cdc"
@@ -25,6 +26,9 @@ type source struct {
 	installation migrations.Installation
 	system       uint64
 	timeline     uint32
+	// searchable are the served schemas in which no role of the allow-list may create
+	// anything: policy functions find there what they name without a schema.
+	searchable []string
 
 	fingerprint string // of the catalog that was read last
 }
@@ -66,6 +70,33 @@ SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
 	if err != nil {
 		return fmt.Errorf("identify the database: %w", err)
 	}
+	return s.findSearchable(ctx)
+}
+
+// findSearchable leaves out schemas in which a subscriber's role could put a function or a table
+// of its own before those that policy functions mean (CVE-2018-1058).
+func (s *source) findSearchable(ctx context.Context) error {
+	rows, err := s.pool.Query(ctx, `
+SELECT s.name, EXISTS (SELECT FROM pg_catalog.pg_roles r
+                       WHERE r.rolname = ANY($2) AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE'))
+FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY AS s(name, n)
+JOIN pg_catalog.pg_namespace n ON n.nspname = s.name ORDER BY s.n`, s.cfg.Schemas, s.cfg.Roles)
+	if err != nil {
+		return fmt.Errorf("read schemas: %w", err)
+	}
+	var name string
+	var open bool
+	_, err = pgx.ForEachRow(rows, []any{&name, &open}, func() error {
+		if open {
+			s.log.Warn("subscribers may create objects in a served schema: policy functions must name what is in it with its schema; or REVOKE CREATE on it", "schema", name)
+		} else {
+			s.searchable = append(s.searchable, name)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read schemas: %w", err)
+	}
 	return nil
 }
 
@@ -86,7 +117,12 @@ func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
 		if p.Line > 0 {
 			args = append(args, "line", p.Line, "column", p.Column)
 		}
-		s.log.Warn("annotation is not in force", append(args, "problem", p.Message, "hint", p.Hint)...)
+		args = append(args, "problem", p.Message, "hint", p.Hint)
+		if p.Table == 0 {
+			s.log.Info("annotation", args...)
+			continue
+		}
+		s.log.Warn("annotation is not in force", args...)
 	}
 	if len(catalog.Tables()) == 0 {
 		s.log.Warn("no table is served: annotate one with COMMENT ON TABLE … IS '@subscribe'")

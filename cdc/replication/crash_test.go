@@ -65,7 +65,7 @@ func crashChild(file string) int {
 	if err == nil {
 		l := &ledger{file: f, progress: NewProgress()}
 		var c *Consumer
-		if c, err = New(Config{URL: os.Getenv(crashURLEnv), Slot: os.Getenv(crashSlotEnv), Publication: publication, Handler: l, Progress: l.progress}); err == nil {
+		if c, err = New(Config{URL: os.Getenv(crashURLEnv), Slot: os.Getenv(crashSlotEnv), Publications: []string{publication}, Handler: l, Progress: l.progress}); err == nil {
 			err = c.Run(context.Background())
 		}
 	}

@@ -213,7 +213,7 @@ func (c *Consumer) streamError(err error, open cdc.LSN) error {
 // still has to decode comes from before, where it does not exist.
 func (c *Consumer) noPublication(err error) error {
 	return &Error{
-		Reason: NoPublication, What: fmt.Sprintf("stream publication %q", c.cfg.Publication), Err: err,
+		Reason: NoPublication, What: fmt.Sprintf("stream publications %q", c.cfg.Publications), Err: err,
 		Fix: fmt.Sprintf("it must have existed since before slot %q was made: create it, drop the slot, and start anew", c.cfg.Slot),
 	}
 }

@@ -127,7 +127,7 @@ const publication = "published"
 func config(t *testing.T, db *pgtest.DB, f *feed) Config {
 	t.Helper()
 	return Config{
-		URL: db.Admin, Slot: db.Name, Publication: publication, Handler: f, Progress: f.progress,
+		URL: db.Admin, Slot: db.Name, Publications: []string{publication}, Handler: f, Progress: f.progress,
 		Logger: slog.New(slog.NewTextHandler(logWriter{t}, nil)),
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +49,9 @@ type Config struct {
 	// Slot is the name of the slot, of a-z, 0-9 and _. It is made where it does not exist.
 	// Required.
 	Slot string
-	// Publication is the name of the publication, which must exist before the slot. Required.
-	Publication string
+	// Publications are the names of the publications, which must exist before the slot. A
+	// table that is in several comes once. Required.
+	Publications []string
 	// Handler takes the stream. Required.
 	Handler Handler
 	// Progress is what the handler reports to. Required.
@@ -121,8 +123,10 @@ func New(cfg Config) (*Consumer, error) {
 	switch {
 	case !regexp.MustCompile(`^[a-z0-9_]{1,63}$`).MatchString(cfg.Slot):
 		return nil, fmt.Errorf("slot name %q: use up to 63 of the characters a-z, 0-9 and _", cfg.Slot)
-	case cfg.Publication == "" || len(cfg.Publication) > 63:
-		return nil, fmt.Errorf("publication name %q: use 1 to 63 bytes", cfg.Publication)
+	case len(cfg.Publications) == 0:
+		return nil, errors.New("no publication is named: what should be streamed?")
+	case slices.ContainsFunc(cfg.Publications, func(p string) bool { return p == "" || len(p) > 63 }):
+		return nil, fmt.Errorf("publication names %q: use 1 to 63 bytes", cfg.Publications)
 	case cfg.Handler == nil:
 		return nil, errors.New("no handler")
 	case cfg.Progress == nil:

@@ -166,5 +166,5 @@ func sendData(b *pgproto3.Backend, payload []byte) {
 
 func (s *scripted) config() Config {
 	f := newFeed()
-	return Config{URL: s.url, Slot: "s", Publication: publication, Handler: f, Progress: f.progress}
+	return Config{URL: s.url, Slot: "s", Publications: []string{publication}, Handler: f, Progress: f.progress}
 }

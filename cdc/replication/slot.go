@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ type slot struct {
 // a slot decodes with the catalog as it was at each place of the WAL, and where the publication
 // does not exist there it would fail for ever (before 18) or skip everything (since).
 func (c *Consumer) ensureSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, error) {
-	if err := c.checkPublication(ctx, conn); err != nil {
+	if err := c.checkPublications(ctx, conn); err != nil {
 		return nil, err
 	}
 	s, err := c.findSlot(ctx, conn)
@@ -39,20 +40,21 @@ func (c *Consumer) ensureSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, 
 	return c.createSlot(ctx, conn)
 }
 
-func (c *Consumer) checkPublication(ctx context.Context, conn *pgconn.PgConn) error {
+func (c *Consumer) checkPublications(ctx context.Context, conn *pgconn.PgConn) error {
 	rows, err := query(ctx, conn, `SELECT pubname FROM pg_catalog.pg_publication`)
 	if err != nil {
 		return fmt.Errorf("read publications: %w", err)
 	}
-	for _, row := range rows {
-		if row[0] == c.cfg.Publication {
-			return nil
+	for _, p := range c.cfg.Publications {
+		if slices.ContainsFunc(rows, func(row []string) bool { return row[0] == p }) {
+			continue
+		}
+		return &Error{
+			Reason: NoPublication, What: fmt.Sprintf("publication %q does not exist", p),
+			Fix: "make it with rowtide setup or rowtide sync, or name the one that there is",
 		}
 	}
-	return &Error{
-		Reason: NoPublication, What: fmt.Sprintf("publication %q does not exist", c.cfg.Publication),
-		Fix: "make it with rowtide setup or rowtide sync, or name the one that there is",
-	}
+	return nil
 }
 
 // findSlot gives nil where the slot does not exist.
@@ -185,11 +187,20 @@ func (c *Consumer) start(ctx context.Context, conn *pgconn.PgConn, from cdc.LSN)
 		Mode: pglogrepl.LogicalReplication,
 		PluginArgs: []string{
 			"proto_version '1'",
-			// A list of identifiers inside a string: quoted as the one and then as the other.
-			"publication_names '" + strings.ReplaceAll(quoted(c.cfg.Publication), "'", "''") + "'",
+			"publication_names '" + c.publicationNames() + "'",
 			"messages 'true'",
 		},
 	})
+}
+
+// publicationNames is a list of identifiers inside a string: quoted as the one and then as the
+// other.
+func (c *Consumer) publicationNames() string {
+	names := make([]string, len(c.cfg.Publications))
+	for i, p := range c.cfg.Publications {
+		names[i] = quoted(p)
+	}
+	return strings.ReplaceAll(strings.Join(names, ","), "'", "''")
 }
 
 func quoted(identifier string) string {

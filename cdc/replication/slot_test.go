@@ -263,7 +263,7 @@ func TestSlotThatIsCalledOffIsNotLeftBehind(t *testing.T) {
 func TestPublicationMustExistFirst(t *testing.T) {
 	t.Parallel()
 	db := database(t, "DROP PUBLICATION published")
-	run(t, config(t, db, newFeed())).fails(t, NoPublication, "published", "create it")
+	run(t, config(t, db, newFeed())).fails(t, NoPublication, "published", "rowtide setup")
 	if n := slots(t, db); n != 0 {
 		t.Error("a slot was made")
 	}
@@ -297,12 +297,13 @@ func TestDroppedPublicationStopsTheStreamAndTheSlot(t *testing.T) {
 
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	good := Config{URL: "postgres://h/d", Slot: "s_1", Publication: "p", Handler: newFeed(), Progress: NewProgress()}
+	good := Config{URL: "postgres://h/d", Slot: "s_1", Publications: []string{"p"}, Handler: newFeed(), Progress: NewProgress()}
 	for want, spoil := range map[string]func(*Config){
 		"slot name":             func(c *Config) { c.Slot = "Big" },
 		`slot name ""`:          func(c *Config) { c.Slot = "" },
 		"up to 63":              func(c *Config) { c.Slot = strings.Repeat("s", 64) },
-		"publication name":      func(c *Config) { c.Publication = "" },
+		"no publication":        func(c *Config) { c.Publications = nil },
+		"publication name":      func(c *Config) { c.Publications = []string{"p", ""} },
 		"no handler":            func(c *Config) { c.Handler = nil },
 		"no progress":           func(c *Config) { c.Progress = nil },
 		"negative":              func(c *Config) { c.QueueBytes = -1 },

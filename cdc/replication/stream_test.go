@@ -313,7 +313,7 @@ func TestNamesAreQuoted(t *testing.T) {
 	const name = `it's "a, b" \ Ü`
 	db := database(t, `ALTER PUBLICATION published RENAME TO "it's ""a, b"" \ Ü"`)
 	cfg := config(t, db, newFeed())
-	cfg.Publication = name
+	cfg.Publications = []string{name}
 	cfg.Slot = "1" + db.Name
 	r := run(t, cfg)
 	insertAfterSlot(t, r, db)
