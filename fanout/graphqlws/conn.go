@@ -236,7 +236,9 @@ func (c *conn) sendOf(ctx context.Context, op *operation, data []byte) error {
 	if c.over.Load() || op != nil && op.stopped.Load() {
 		return errStopped
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.h.cfg.WriteTimeout)
+	// An operation that is stopped in the middle of a write must not take the connection with
+	// it, as a cancelled Write would. cut ends one that hangs.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.h.cfg.WriteTimeout)
 	defer cancel()
 	err := c.ws.Write(ctx, websocket.MessageText, data)
 	if err != nil {
