@@ -79,6 +79,8 @@ type world struct {
 	bus      *membus.Bus
 	relation *cdc.Relation
 
+	publishing sync.Mutex // a bus has one publisher
+
 	mu      sync.Mutex
 	commit  cdc.LSN
 	states  []map[int]cdc.Row // the table after each transaction; states[0] is empty
@@ -115,6 +117,8 @@ func del(id int) write                     { return write{id: id} }
 // publish commits a transaction without making it visible, in batches of the given number of
 // events at most, and gives its last position.
 func (w *world) publish(ctx context.Context, batchEvents int, writes ...write) cdc.Position {
+	w.publishing.Lock()
+	defer w.publishing.Unlock()
 	w.mu.Lock()
 	w.commit += 16
 	state := maps.Clone(w.states[len(w.states)-1])
@@ -177,6 +181,25 @@ func (w *world) write(writes ...write) cdc.Position {
 	p := w.publish(w.t.Context(), 1000, writes...)
 	w.commitAll()
 	return p
+}
+
+// publishEvents commits a transaction of events as they are; the world's rows do not change.
+func (w *world) publishEvents(events ...cdc.Event) {
+	w.t.Helper()
+	w.mu.Lock()
+	w.commit += 16
+	tx := cdc.Transaction{XID: uint32(5000 + len(w.xids) ^ 1), Commit: w.commit}
+	w.states = append(w.states, w.states[len(w.states)-1])
+	w.xids = append(w.xids, tx.XID)
+	w.touched = append(w.touched, nil)
+	w.mu.Unlock()
+	for i := range events {
+		events[i].Seq = uint32(i)
+	}
+	if err := w.bus.Publish(w.t.Context(), &cdc.Batch{Transaction: tx, Events: events, Last: true}); err != nil {
+		w.t.Errorf("publish: %v", err)
+	}
+	w.commitAll()
 }
 
 func (w *world) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdict, error) {
@@ -388,6 +411,24 @@ func (w *world) subscribe(d *fanout.Dispatcher, user, arguments string) *client 
 	c := newClient(w.t, r.Subscription)
 	w.t.Cleanup(r.Subscription.Close)
 	return c
+}
+
+// follow subscribes and reads LIVE, so that it gets what is written from then on.
+func (w *world) follow(d *fanout.Dispatcher, user, arguments string) *client {
+	w.t.Helper()
+	c := w.subscribe(d, user, arguments)
+	c.expect("LIVE")
+	return c
+}
+
+// next reads one payload.
+func next(t testing.TB, s *fanout.Subscription) []byte {
+	t.Helper()
+	payloads, err := s.Next(context.Background())
+	if err != nil || len(payloads) != 1 {
+		t.Fatalf("read: %d payloads, %v", len(payloads), err)
+	}
+	return payloads[0]
 }
 
 func newClient(t testing.TB, s *fanout.Subscription) *client {
