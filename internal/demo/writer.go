@@ -63,7 +63,7 @@ func (w *Writer) Run(ctx context.Context) error {
 }
 
 // Enough rows to look alive, few enough to follow by eye.
-const fewest, most = 5, 11
+const fewest, most = 6, 11
 
 // move writes something of its own choice.
 func (w *Writer) move(ctx context.Context) error {
