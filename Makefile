@@ -21,11 +21,11 @@ build: ## bin/rowtide
 	$(GO) build -o bin/rowtide ./cmd/rowtide
 
 test: ## every test, against real servers that it starts; installs what it needs where it may
-	@tools/needs server node curl
+	@tools/needs server node curl pgbouncer
 	$(GO) test -p $(P) ./...
 
 race: ## the tests under the race detector
-	@tools/needs server node curl c
+	@tools/needs server node curl pgbouncer c
 	CGO_ENABLED=1 $(GO) test -race -p $(P) ./...
 
 fuzz: ## every fuzz target for FUZZTIME (20s) each
@@ -44,6 +44,6 @@ bench: ## the Go benchmarks, then the latency of a change against a raw replicat
 	$(GO) test -run '^$$' -bench . -benchmem -p 1 ./...
 	$(GO) run ./cmd/rowtide bench latency
 
-browser: ## the tests of the page in a browser
-	@if [ -d console ]; then $(GO) test -count=1 ./console/...; \
-	else echo "make browser: there is no page yet (folder console), so there is nothing to test" >&2; exit 1; fi
+browser: ## the tests of the page in headless Chromium, keyboard and axe included
+	@tools/needs server browser
+	$(GO) test -tags browser -count=1 ./console
