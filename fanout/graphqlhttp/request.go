@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/schema"
 )
 
@@ -93,7 +94,7 @@ func parseBody(body []byte) (request, *fault) {
 		return request{}, badRequest("body is no UTF-8")
 	case body[0] == '[':
 		return request{}, badRequest("batches are not taken: send one request at a time")
-	case tooDeep(body):
+	case fanout.Deeper(body, maxDepth):
 		return request{}, badRequest("body is nested too deeply")
 	}
 	var p struct {
@@ -133,7 +134,7 @@ func parseQuery(raw string) (request, *fault) {
 	}
 	out := request{Request: schema.Request{Query: q.Get("query"), OperationName: q.Get("operationName")}}
 	variables, extensions := []byte(q.Get("variables")), []byte(q.Get("extensions"))
-	if tooDeep(variables) || tooDeep(extensions) {
+	if fanout.Deeper(variables, maxDepth) || fanout.Deeper(extensions, maxDepth) {
 		return request{}, badRequest("a parameter is nested too deeply")
 	}
 	for name, value := range map[string][]byte{"variables": variables, "extensions": extensions} {
@@ -166,25 +167,4 @@ func (r *request) complete(variables, extensions json.RawMessage) *fault {
 
 func isObjectOrNone(raw json.RawMessage) bool {
 	return len(raw) == 0 || raw[0] == '{' || bytes.Equal(raw, []byte("null"))
-}
-
-// tooDeep looks for nesting before anything is decoded: encoding/json recurses.
-func tooDeep(data []byte) bool {
-	depth, inString := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return true
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return false
 }

@@ -133,7 +133,7 @@ func (c *conn) do(ctx context.Context, a action) bool {
 // authenticate answers connection_init. The payload's token counts before the header's.
 func (c *conn) authenticate(ctx context.Context, token *string) bool {
 	if token == nil && len(c.header) > 0 {
-		t := bearer(c.header[0])
+		t := fanout.Bearer(c.header[0])
 		token = &t
 	}
 	p, err := c.principal(token)

@@ -27,26 +27,17 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/fanout"
 )
 
 // Subprotocol is the only one that is spoken.
 const Subprotocol = "graphql-transport-ws"
 
-// An Authenticator makes principals of tokens.
-type Authenticator interface {
-	// Verify gives the principal of a token. Its errors are *schema.Error.
-	Verify(token string) (*authz.Principal, error)
-	// Anonymous gives the principal of clients without a token, or refuses them.
-	Anonymous() (*authz.Principal, error)
-}
-
 // Config configures a Handler.
 type Config struct {
 	// Dispatcher and Auth are required.
 	Dispatcher *fanout.Dispatcher
-	Auth       Authenticator
+	Auth       fanout.Authenticator
 	// Origins are the origins (scheme, host and port, as browsers write them) whose pages may
 	// connect. A client that sends no Origin is no browser and may. Defaults to none.
 	Origins []string

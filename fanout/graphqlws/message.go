@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/schema"
 )
 
@@ -56,7 +57,7 @@ func parse(data []byte) (message, error) {
 	if !utf8.Valid(data) {
 		return message{}, errUTF8
 	}
-	if !shallow(data) {
+	if fanout.Deeper(data, maxDepth) {
 		return message{}, fmt.Errorf("message nests deeper than %d levels", maxDepth)
 	}
 	o, err := readObject(data)
@@ -82,28 +83,6 @@ func parse(data []byte) (message, error) {
 		err = errors.New("message has a type that clients do not send")
 	}
 	return m, err
-}
-
-// shallow bounds the nesting before anything recurses over it. It reads brackets outside strings
-// and nothing else.
-func shallow(data []byte) bool {
-	depth, inString := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return false
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return true
 }
 
 // readObject reads one object, and nothing behind it.
@@ -238,17 +217,8 @@ func (o object) credential(key string) (*string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("message expects %q to be a string", key)
 		}
-		s = bearer(s)
+		s = fanout.Bearer(s)
 		found = &s
 	}
 	return found, nil
-}
-
-// bearer takes the scheme off (RFC 6750, 2.1).
-func bearer(s string) string {
-	const scheme = "Bearer "
-	if len(s) >= len(scheme) && strings.EqualFold(s[:len(scheme)], scheme) {
-		s = s[len(scheme):]
-	}
-	return strings.TrimSpace(s)
 }
