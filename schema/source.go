@@ -54,8 +54,32 @@ type TableDef struct {
 	Keys []KeyDef
 	// Policies are all policies that count for SELECT: those FOR SELECT and FOR ALL (R01).
 	Policies []Policy
+	// Functions are those that the policies call and that may be read in their place.
+	Functions []FunctionDef
+	// UTF8 tells that the server's encoding is UTF8: what a client sends is what is stored.
+	UTF8 bool
 	// Access has an entry for each of Database.Roles.
 	Access map[string]Access
+}
+
+// A FunctionDef is a function that a policy calls itself and whose body can be read in place of
+// the call: in SQL, without SECURITY DEFINER, giving one value, with no setting of its own but a
+// search_path, and naming nothing that a schema other than pg_catalog has as well.
+type FunctionDef struct {
+	Schema string
+	Name   string
+	// Args are the types of the arguments, as format_type writes them with an empty
+	// search_path; Names are their names, "" where they have none.
+	Args  []string
+	Names []string
+	// Result is the type of the value, likewise.
+	Result string
+	// Body is the text of the body, or the deparsed one where it is SQL-standard.
+	Body string
+	// Strict tells that the function is not called for NULL.
+	Strict bool
+	// Roles are those of the allow-list that may execute it.
+	Roles []string
 }
 
 // A ColumnDef is one live column of a table.
@@ -75,6 +99,9 @@ type ColumnDef struct {
 	// "C.UTF-8" of the builtin provider); Deterministic that equality is equality of bytes.
 	CollationC    bool
 	Deterministic bool
+	// CollationDefault tells that the collation is the database's own, so that an expression
+	// over such columns never has two.
+	CollationDefault bool
 	// Storage tells that values may be kept out of line (attstorage other than plain).
 	Toastable bool
 }
@@ -134,6 +161,9 @@ type Access struct {
 	RowSecurity bool
 	// Policies are the indexes of TableDef.Policies that apply to the role (R03).
 	Policies []int
+	// Builtins tells that the role may execute every function of pg_catalog that everybody
+	// may by default, those of operators included.
+	Builtins bool
 }
 
 // Directives are what a comment says to Rowtide. The zero value is a comment that says nothing.
@@ -171,16 +201,29 @@ type Problem struct {
 	Object string
 	// Table is the OID of the table that is disabled; 0 where the problem is a note only.
 	Table uint32
-	// Line and Column are places in the comment, from 1; 0 where it is not about a place.
+	// File is the file of annotations that Line and Column are in; "" for the comment in the
+	// database.
+	File string
+	// Line and Column are places in the comment, or in File, from 1; 0 where it is not about a
+	// place.
 	Line, Column int
+	// Missing tells that File names an object that is not there: nothing can be disabled, but
+	// it is no note either.
+	Missing bool
 	// Message says what is wrong; Hint what to write instead.
 	Message string
 	Hint    string
 }
 
+// Note tells that the problem disables nothing.
+func (p Problem) Note() bool { return p.Table == 0 && !p.Missing }
+
 // String is one line for people.
 func (p Problem) String() string {
 	s := p.Object
+	if p.File != "" {
+		s += ", " + p.File
+	}
 	if p.Line > 0 {
 		s += fmt.Sprintf(", line %d, column %d", p.Line, p.Column)
 	}
