@@ -37,20 +37,27 @@ func ParseURL(flag, s string) (*pgx.ConnConfig, error) {
 		return nil, fmt.Errorf("%s begins with %s:// and not with postgres://: %s", flag, scheme, form)
 	}
 	cfg, err := pgx.ParseConfig(s)
+	if detail := parseDetail(err); detail != "" {
+		return nil, fmt.Errorf("%s cannot be read: correct a parameter of it: %s", flag, detail)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be read%s: %s", flag, parseDetail(err), form)
+		return nil, fmt.Errorf("%s cannot be read: %s, with what is special in a password as %%XX", flag, form)
 	}
 	return cfg, nil
 }
 
-// parseDetail is what pgx says of a connection string, where that tells nothing of it.
+// parseDetail is what pgx says of the TLS parameters of a connection string, the one detail that
+// tells nothing else of it; "" where it is of something else.
 func parseDetail(err error) string {
 	var inURL *url.Error
-	inner := errors.Unwrap(err)
-	if inner == nil || errors.As(err, &inURL) || !strings.Contains(inner.Error(), "ssl") {
+	var unread *pgconn.ParseConfigError
+	if !errors.As(err, &unread) || errors.As(err, &inURL) {
 		return ""
 	}
-	return " (" + oneLine(inner) + ")"
+	if inner := errors.Unwrap(unread); inner != nil && strings.Contains(inner.Error(), "ssl") {
+		return oneLine(inner)
+	}
+	return ""
 }
 
 // connectTimeout bounds an attempt to connect where the connection string does not.
@@ -164,7 +171,7 @@ func networkFix(flag string, cfg *pgconn.Config, err error) string {
 // each address of a host.
 func last(err error) error {
 	for e := err; e != nil; e = errors.Unwrap(e) {
-		if all, ok := e.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it looks at each layer
+		if all, ok := e.(interface{ Unwrap() []error }); ok {
 			if list := all.Unwrap(); len(list) > 0 {
 				return list[len(list)-1]
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,11 @@ import (
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	code := pgtest.Main(m)
+	_ = os.RemoveAll(filepath.Dir(programPath()))
+	os.Exit(code)
+}
 
 // TestKillingTheServiceLosesNothing kills the service at random moments of a workload. The slot
 // has then never moved past a transaction that had not been handed on, each restart continues,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/url"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,15 +21,27 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// build compiles the command once for a test.
+// programPath is where build puts the command: one for the tests of this process.
+func programPath() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("rowtide-test-%d", os.Getpid()), "rowtide")
+}
+
+// compiled compiles the command, the first time that it is called.
+var compiled = sync.OnceValue(func() error {
+	out, err := exec.Command("go", "build", "-o", programPath(), ".").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+})
+
+// build gives the path of the command, compiled once for all tests.
 func build(t *testing.T) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "rowtide")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, ".").CombinedOutput()
-	if err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	if err := compiled(); err != nil {
+		t.Fatal(err)
 	}
-	return bin
+	return programPath()
 }
 
 // What a demo printed.
