@@ -36,7 +36,8 @@ type Dispatcher struct {
 
 	// What follows is Run's alone.
 
-	w *writer
+	w     *writer
+	lanes []*lane // memory of table
 	// inside tells that the last batch was not its transaction's last.
 	inside bool
 	// tailed are the subscriptions with a frame held back.
@@ -281,12 +282,13 @@ func (d *Dispatcher) resyncEveryone(b *cdc.Batch, reason string) {
 
 // table matches and delivers a batch's events of one table.
 func (d *Dispatcher) table(ctx context.Context, b *cdc.Batch, oid uint32, events []*cdc.Event) error {
-	var lanes []*lane
+	lanes := d.lanes[:0]
 	for _, s := range d.registry.of(oid) {
 		if l := s.begin(&b.Transaction); l != nil {
 			lanes = append(lanes, l)
 		}
 	}
+	d.lanes = lanes
 	if len(lanes) == 0 {
 		return nil
 	}
@@ -296,6 +298,7 @@ func (d *Dispatcher) table(ctx context.Context, b *cdc.Batch, oid uint32, events
 	for _, l := range lanes {
 		d.deliver(b, l)
 	}
+	clear(lanes)
 	return nil
 }
 

@@ -129,7 +129,7 @@ func broken(e *cdc.Event) bool {
 // ask judges all images for all distinct principals at once, and tells each lane its row of
 // the answer.
 func (m *matcher) ask(ctx context.Context, q *authz.Question, lanes []*lane) ([][]authz.Verdict, error) {
-	index := make(map[authz.Key]int, len(lanes))
+	index := map[authz.Key]int{}
 	for _, l := range lanes {
 		key := l.view.principal.Key()
 		n, ok := index[key]
@@ -216,7 +216,8 @@ func (l *lane) hit(w *writer, h hit) {
 	if l.tail != nil {
 		l.write(w, l.tail, false)
 	}
-	l.tail = &h
+	held := h // else every h were on the heap
+	l.tail = &held
 }
 
 // finish writes what was held back, at the end of a transaction.

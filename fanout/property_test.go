@@ -59,7 +59,7 @@ func (k *walker) step(ctx context.Context, w *world, d *fanout.Dispatcher) (mess
 		k.connect(w, d)
 		return message{}, true
 	}
-	k.failed = fmt.Errorf("%w: %s", err, k.sub.Dump())
+	k.failed = err
 	return message{}, false
 }
 
