@@ -28,12 +28,12 @@ type walker struct {
 	failed error
 }
 
-func (k *walker) connect(w *world, d *fanout.Dispatcher) {
+func (k *walker) connect(ctx context.Context, w *world, d *fanout.Dispatcher) {
 	arguments := k.arguments
 	if k.client != nil && k.last != "" {
 		arguments += fmt.Sprintf(", after: %q", k.last)
 	}
-	r, err := d.Subscribe(context.Background(), principal(k.user, time.Time{}), request(strings.TrimPrefix(arguments, ", ")))
+	r, err := d.Subscribe(ctx, principal(k.user, time.Time{}), request(strings.TrimPrefix(arguments, ", ")))
 	if err != nil {
 		w.t.Errorf("subscribe %s: %v", arguments, err)
 		return
@@ -56,7 +56,7 @@ func (k *walker) step(ctx context.Context, w *world, d *fanout.Dispatcher) (mess
 		return m, true
 	case errors.Is(err, fanout.ErrSlow):
 		k.sub.Close()
-		k.connect(w, d)
+		k.connect(ctx, w, d)
 		return message{}, true
 	}
 	k.failed = err
@@ -97,6 +97,7 @@ func randomWrites(t *rapid.T) []write {
 
 // run lives through a random history with the walkers that arguments gives.
 func run(t *testing.T, rt *rapid.T, arguments []string) (*world, []*walker) {
+	t.Helper()
 	w := newWorld(t, membus.Config{})
 	w.write(put(1, "ann", "a"), put(2, "bob", "a")) // so that every cursor is of a position in the bus
 	d := w.start(fanout.Config{Limits: fanout.Limits{
@@ -111,7 +112,7 @@ func run(t *testing.T, rt *rapid.T, arguments []string) (*world, []*walker) {
 				user:      rapid.SampledFrom([]string{"ann", "bob"}).Draw(rt, "user"),
 				arguments: rapid.SampledFrom(arguments).Draw(rt, "arguments"),
 			}
-			k.connect(w, d)
+			k.connect(t.Context(), w, d)
 			walkers = append(walkers, k)
 			for k.arguments == "" && k.last == "" { // it needs a cursor to come back with
 				if _, ok := k.step(t.Context(), w, d); !ok {
@@ -153,7 +154,7 @@ func run(t *testing.T, rt *rapid.T, arguments []string) (*world, []*walker) {
 				k.next++
 			}
 			k.sub.Close()
-			k.connect(w, d)
+			k.connect(t.Context(), w, d)
 		default:
 			w.publish(t.Context(), rapid.IntRange(1, 3).Draw(rt, "batch"), randomWrites(rt)...)
 		}

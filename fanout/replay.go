@@ -32,7 +32,7 @@ func (c *chase) meet(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, lostOr(err)
 	}
-	defer stream.Close() //nolint:errcheck // it was read, and is of no more use
+	defer stream.Close()
 	_, target := c.d.cfg.Bus.Window()
 	r := reader{c: c, w: newWriter(c.d.cfg.Cursors), lane: lane{sub: c.s}}
 	for attached := false; ; attached = true {

@@ -115,8 +115,8 @@ func put(id int, owner, note string) write { return write{id, row(id, owner, not
 func del(id int) write                     { return write{id: id} }
 
 // publish commits a transaction without making it visible, in batches of the given number of
-// events at most, and gives its last position.
-func (w *world) publish(ctx context.Context, batchEvents int, writes ...write) cdc.Position {
+// events at most.
+func (w *world) publish(ctx context.Context, batchEvents int, writes ...write) {
 	w.publishing.Lock()
 	defer w.publishing.Unlock()
 	w.mu.Lock()
@@ -159,7 +159,6 @@ func (w *world) publish(ctx context.Context, batchEvents int, writes ...write) c
 			break
 		}
 	}
-	return cdc.Position{Commit: tx.Commit, Seq: cdc.EndOfTransaction}
 }
 
 // commitAll makes everything published visible to snapshots.
@@ -176,11 +175,10 @@ func (w *world) setVisibleLocked(n int) {
 }
 
 // write is a transaction that is visible at once.
-func (w *world) write(writes ...write) cdc.Position {
+func (w *world) write(writes ...write) {
 	w.t.Helper()
-	p := w.publish(w.t.Context(), 1000, writes...)
+	w.publish(w.t.Context(), 1000, writes...)
 	w.commitAll()
-	return p
 }
 
 // publishEvents commits a transaction of events as they are; the world's rows do not change.
@@ -432,6 +430,7 @@ func next(t testing.TB, s *fanout.Subscription) []byte {
 }
 
 func newClient(t testing.TB, s *fanout.Subscription) *client {
+	t.Helper()
 	return &client{t: t, sub: s, rows: map[string]string{}, ids: map[string]string{}}
 }
 

@@ -21,6 +21,7 @@ import (
 // and each operation has a goroutine of its own.
 type conn struct {
 	h      *Handler
+	log    *slog.Logger
 	header []string        // Authorization of the upgrade
 	ws     *websocket.Conn // set by open
 	wg     sync.WaitGroup
@@ -49,7 +50,7 @@ type conn struct {
 
 func newConn(h *Handler, authorization []string) *conn {
 	return &conn{
-		h: h, header: authorization, protocol: newProtocol(h.cfg.Operations), ops: map[string]*operation{},
+		h: h, log: h.cfg.Logger, header: authorization, protocol: newProtocol(h.cfg.Operations), ops: map[string]*operation{},
 		cancel: func() {}, refreshed: make(chan struct{}, 1),
 	}
 }
@@ -147,7 +148,7 @@ func (c *conn) authenticate(ctx context.Context, token *string) bool {
 	c.protocol.accept()
 	c.mu.Unlock()
 	c.look()
-	c.log(slog.LevelDebug, "client connected", slog.String("role", p.Role))
+	c.log.Debug("client connected", slog.String("role", p.Role))
 	return c.send(ctx, []byte(`{"type":"`+typeAck+`"}`)) == nil
 }
 
@@ -216,7 +217,7 @@ func (c *conn) ping(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.h.cfg.PingInterval)
 	defer cancel()
 	if err := c.ws.Ping(ctx); errors.Is(err, context.DeadlineExceeded) {
-		c.log(slog.LevelDebug, "client does not answer pings")
+		c.log.Debug("client does not answer pings")
 		c.cut()
 	}
 }
@@ -243,7 +244,7 @@ func (c *conn) sendOf(ctx context.Context, op *operation, data []byte) error {
 	err := c.ws.Write(ctx, websocket.MessageText, data)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			c.log(slog.LevelInfo, "client does not read")
+			c.log.Info("client does not read")
 		}
 		c.cut()
 	}
@@ -254,7 +255,7 @@ func (c *conn) sendOf(ctx context.Context, op *operation, data []byte) error {
 func (c *conn) closeFor(err error) {
 	f := fanout.Explain(err)
 	if f.Code == schema.Internal && !errors.Is(err, fanout.ErrDraining) {
-		c.log(slog.LevelError, "connection ends by an error", slog.Any("error", err))
+		c.log.Error("connection ends by an error", slog.Any("error", err))
 	}
 	c.close(closing{f.Close, clip(f.Message)})
 }
@@ -271,7 +272,7 @@ func (c *conn) close(why closing) {
 	c.closing = closing
 	c.mu.Unlock()
 	defer close(closing)
-	c.log(slog.LevelDebug, "connection is closed", slog.Int("code", why.code))
+	c.log.Debug("connection is closed", slog.Int("code", why.code))
 	_ = c.ws.Close(websocket.StatusCode(why.code), why.reason) // the client may be gone
 	c.cut()
 }
@@ -303,8 +304,4 @@ func (c *conn) drain() {
 	if idle {
 		c.closeFor(fanout.ErrDraining)
 	}
-}
-
-func (c *conn) log(level slog.Level, message string, attrs ...slog.Attr) {
-	c.h.cfg.Logger.LogAttrs(context.Background(), level, message, attrs...)
 }

@@ -209,14 +209,15 @@ const patience = 15 * time.Second
 
 func (p *place) dial(header http.Header) *socket {
 	p.t.Helper()
-	ws, response, err := p.upgrade(p.url, header, graphqlws.Subprotocol)
-	if err != nil {
-		p.t.Fatalf("dial: %v (%v)", err, response)
+	ws, status := p.upgrade(p.url, header, graphqlws.Subprotocol)
+	if ws == nil {
+		p.t.Fatalf("dial: status %d", status)
 	}
 	return newSocket(p.t, ws)
 }
 
 func newSocket(t *testing.T, ws *websocket.Conn) *socket {
+	t.Helper()
 	ws.SetReadLimit(-1)
 	t.Cleanup(func() { _ = ws.CloseNow() })
 	return &socket{t: t, ws: ws, wait: func() (context.Context, context.CancelFunc) {
@@ -224,14 +225,19 @@ func newSocket(t *testing.T, ws *websocket.Conn) *socket {
 	}}
 }
 
-func (p *place) upgrade(url string, header http.Header, subprotocols ...string) (*websocket.Conn, *http.Response, error) {
+// upgrade gives the HTTP status, and nil where it is not 101.
+func (p *place) upgrade(url string, header http.Header, subprotocols ...string) (*websocket.Conn, int) {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	ws, response, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: subprotocols, HTTPHeader: header})
-	if response != nil && response.Body != nil {
+	if response == nil {
+		p.t.Fatalf("dial %s: %v", url, err)
+	}
+	if response.Body != nil {
 		_ = response.Body.Close()
 	}
-	return ws, response, err
+	return ws, response.StatusCode
 }
 
 // connect dials and is acknowledged.

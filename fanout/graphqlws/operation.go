@@ -101,7 +101,7 @@ func (c *conn) finish(ctx context.Context, op *operation, err error) {
 		return
 	default:
 		if fanout.Explain(err).Code == schema.Internal {
-			c.log(slog.LevelError, "operation ends by an error", slog.Any("error", err))
+			c.log.Error("operation ends by an error", slog.Any("error", err))
 		}
 		_ = c.sendOf(ctx, op, errorMessage(op.id, err))
 	}

@@ -19,7 +19,7 @@ func testAgain(t *testing.T, c Config) {
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
 		b := c.New(t, 0)
-		defer b.Close() //nolint:errcheck // checked where closing is tested
+		defer b.Close()
 		s := open(ctx, rt, b, cdc.Position{})
 		log := drawLog(rt)
 		n := rapid.IntRange(0, len(log)).Draw(rt, "published")

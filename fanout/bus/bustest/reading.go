@@ -26,7 +26,7 @@ func testOrder(t *testing.T, c Config) {
 	for i := range streams {
 		s := open(ctx, t, b, cdc.Position{})
 		wg.Go(func() {
-			defer s.Close() //nolint:errcheck // checked where closing is tested
+			defer s.Close()
 			for {
 				batch, err := s.Next(ctx)
 				if err != nil {
@@ -65,7 +65,7 @@ func testResume(t *testing.T, c Config) {
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
 		b := c.New(t, 0)
-		defer b.Close() //nolint:errcheck // checked where closing is tested
+		defer b.Close()
 		log := drawLog(rt)
 		publish(ctx, rt, b, log...)
 		end := log[len(log)-1].Position()

@@ -26,6 +26,7 @@ func TestMemoryBusPassesTheSuite(t *testing.T) {
 	bustest.Run(t, bustest.Config{
 		Follows: true,
 		New: func(t testing.TB, maxBytes int) bus.Bus {
+			t.Helper()
 			return newBus(t, membus.Config{MaxBytes: maxBytes})
 		},
 	})
