@@ -64,6 +64,9 @@ func New(cfg Config) (*Server, error) {
 // queued frames are sent, sockets closed with 1012, and what was handed on is acknowledged.
 func (s *Server) Run(ctx context.Context) error {
 	p, err := s.open(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil // it was told to stop before it had begun
+	}
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,11 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
 	k.Bind(streams{Out: out, Err: errOut})
-	return k.Run()
+	err = k.Run()
+	if errors.Is(err, context.Canceled) { // commands that last until they are told to stop give no error then
+		return errors.New("interrupted before all was done: run it again")
+	}
+	return err
 }
 
 // A usageError is a mistake on the command line.

@@ -17,7 +17,10 @@ type subscribeCmd struct {
 
 func (c subscribeCmd) Run(ctx context.Context, s streams) error {
 	conn, err := client.Dial(ctx, c.URL, c.Token)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil: // interrupted before it had begun
+		return nil
+	case err != nil:
 		return c.explain(err)
 	}
 	defer conn.CloseNow() //nolint:errcheck // it was read, and is of no more use

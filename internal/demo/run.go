@@ -39,6 +39,16 @@ const tokenLife = 12 * time.Hour
 
 // Run shows Rowtide at work until ctx ends, and then removes all that it made.
 func Run(ctx context.Context, cfg Config) error {
+	err := run(ctx, cfg)
+	if ctx.Err() == nil {
+		return err
+	}
+	// Whatever was under way was broken off by that.
+	_, err = fmt.Fprintln(cfg.Out, "\nStopped; the private PostgreSQL is removed.")
+	return err
+}
+
+func run(ctx context.Context, cfg Config) error {
 	if cfg.Every == 0 {
 		cfg.Every = 500 * time.Millisecond
 	}
@@ -85,12 +95,7 @@ func Run(ctx context.Context, cfg Config) error {
 		step("Serving, with a write every " + cfg.Every.String() + ".")
 		return welcome(cfg.Out, listener.Addr().String(), url, secret)
 	})
-	err = g.Wait()
-	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		_, _ = fmt.Fprintln(cfg.Out, "\nStopped; the private PostgreSQL is removed.")
-		return nil
-	}
-	return err
+	return g.Wait()
 }
 
 // serve is Server.Serve with more paths than the service has.
