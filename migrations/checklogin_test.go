@@ -25,7 +25,7 @@ func TestAnUnfitLoginIsRefusedWithTheCommandThatMakesAFitOne(t *testing.T) {
 		"no replication":  {`ALTER ROLE %[1]s NOREPLICATION`, "it lacks REPLICATION"},
 		"owner":           {`ALTER TABLE tasks OWNER TO %[1]s`, `it owns table "public"."tasks"`},
 		"member of owner": {`GRANT %[3]s TO %[1]s; ALTER TABLE tasks OWNER TO %[3]s`, `the owner of table "public"."tasks"`},
-		"inherits":        {`ALTER ROLE %[1]s INHERIT`, "it inherits the rights of %[2]s"},
+		"inherits":        {`REVOKE %[2]s FROM %[1]s; ALTER ROLE %[1]s INHERIT; GRANT %[2]s TO %[1]s`, "it inherits the rights of %[2]s"},
 		"not a member":    {`REVOKE %[2]s FROM %[1]s`, "it may not act as %[2]s"},
 	} {
 		db := pgtest.New(t, `CREATE TABLE tasks (id int PRIMARY KEY)`)

@@ -89,7 +89,7 @@ func scenes() map[string]scene {
 			sql: three + `CREATE POLICY b ON t FOR SELECT USING (1 / n > 0); CREATE POLICY a ON t FOR SELECT USING (id > 0)`, visible: 2, failed: 1,
 		},
 		"policies go to those who have a role's rights (R03)": {
-			roles: 4, sql: `GRANT {0} TO {1}, {2}; ALTER ROLE {2} NOINHERIT;` + three + `CREATE POLICY a ON t FOR SELECT TO {0} USING (` + me + `)`,
+			roles: 4, sql: `ALTER ROLE {2} NOINHERIT; GRANT {0} TO {1}, {2};` + three + `CREATE POLICY a ON t FOR SELECT TO {0} USING (` + me + `)`,
 			who: each(0, 1, 2, 3), visible: 2, hidden: 10,
 		},
 		"owners, FORCE, BYPASSRLS and superusers (R04)": {
