@@ -48,6 +48,9 @@ type Config struct {
 	// Publication is the publication; tables that only insert are in Publication + "_insert".
 	// Defaults to rowtide.
 	Publication string
+	// Annotations is a file of COMMENT ON statements; objects named there ignore their comments
+	// in the database. It is read at the start. Defaults to none.
+	Annotations string
 	// Retain is how long changes are held for clients that resume. Defaults to 5 minutes.
 	Retain time.Duration
 	// RetainBytes bounds the memory of what is held. Defaults to 256 MiB.
@@ -171,6 +174,9 @@ func (c Config) checkClients() error {
 }
 
 func (c Config) checkNames() error {
+	if _, err := readAnnotations(c.Annotations); err != nil {
+		return err
+	}
 	if c.Publication == "" || len(migrations.InsertPublication(c.Publication)) > 63 { // NAMEDATALEN - 1
 		return fmt.Errorf("--publication %q: use 1 to 56 bytes", c.Publication)
 	}

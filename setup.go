@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -31,6 +30,8 @@ type SetupConfig struct {
 	Schemas     []string
 	Publication string
 	Slot        string
+	// Annotations is as in Config.
+	Annotations string
 	// Yes accepts that full replica identity makes updates of wide tables write much more WAL.
 	Yes bool
 	// DryRun gets the SQL, and nothing is changed. Defaults to doing it.
@@ -78,22 +79,25 @@ func Sync(ctx context.Context, cfg SetupConfig) (SetupReport, error) {
 // annotated are the tables to publish: those that are served, or will be once published. The
 // problems are those that publishing will not mend.
 func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []schema.Problem, error) {
+	f, err := readAnnotations(cfg.Annotations)
+	if err != nil {
+		return nil, nil, err
+	}
 	pool, err := openPool(ctx, "--admin-url", cfg.AdminURL)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer pool.Close()
 	schemas := Config{Schemas: cfg.Schemas}.withDefaults().Schemas
-	catalog, problems, err := readCatalog(ctx, pool, introspect.Config{Schemas: schemas}, schema.Options{})
+	catalog, problems, err := readCatalog(ctx, pool, introspect.Config{Schemas: schemas, All: f != nil}, f, schema.Options{})
 	if err != nil {
 		return nil, nil, err
 	}
 	var tables []migrations.Table
 	for _, t := range catalog.Wanted() {
 		tables = append(tables, migrations.Table{Schema: t.Schema, Name: t.Name, Full: t.NeedsFullIdentity()})
-		problems = slices.DeleteFunc(problems, func(p schema.Problem) bool { return p.Table == t.OID })
 	}
-	return tables, problems, nil
+	return tables, unpublished(catalog, problems), nil
 }
 
 // openPool makes a pool of connections to the server that a flag names.
@@ -136,7 +140,7 @@ func prepareDev(ctx context.Context, cfg Config) (Config, error) {
 	defer pool.Close()
 	cfg.AdminURL, cfg.DatabaseURL = cfg.DatabaseURL, ""
 	if len(cfg.Roles) == 0 {
-		cfg.Roles, err = readerRoles(ctx, pool, cfg.Schemas)
+		cfg.Roles, err = readerRoles(ctx, pool, cfg)
 	}
 	return cfg, err
 }
@@ -152,7 +156,7 @@ func NewSecret() string {
 func prepareAdmin(ctx context.Context, cfg *Config) error {
 	sc := SetupConfig{
 		AdminURL: cfg.AdminURL, Roles: cfg.roles(), Schemas: cfg.Schemas,
-		Publication: cfg.Publication, Slot: cfg.Slot, Yes: cfg.Dev,
+		Publication: cfg.Publication, Slot: cfg.Slot, Annotations: cfg.Annotations, Yes: cfg.Dev,
 	}
 	if cfg.DatabaseURL == "" {
 		sc.Password = NewSecret()
@@ -191,7 +195,7 @@ func syncAnnotations(ctx context.Context, cfg Config) error {
 	}
 	report, err := Sync(ctx, SetupConfig{
 		AdminURL: cfg.AdminURL, Login: parsed.User, Roles: cfg.roles(), Schemas: cfg.Schemas,
-		Publication: cfg.Publication, Yes: cfg.Dev,
+		Publication: cfg.Publication, Annotations: cfg.Annotations, Yes: cfg.Dev,
 	})
 	for _, step := range report.Steps {
 		if step.State == migrations.Done {
@@ -203,15 +207,15 @@ func syncAnnotations(ctx context.Context, cfg Config) error {
 
 // readerRoles are the roles that --dev takes where none are named: ordinary ones that may read
 // an annotated table.
-func readerRoles(ctx context.Context, pool *pgxpool.Pool, schemas []string) ([]string, error) {
+func readerRoles(ctx context.Context, pool *pgxpool.Pool, cfg Config) ([]string, error) {
 	rows, err := pool.Query(ctx, `
 SELECT r.rolname FROM pg_catalog.pg_roles r
 WHERE NOT (r.rolsuper OR r.rolbypassrls OR r.rolreplication) AND r.rolname !~ '^pg_' AND NOT r.rolcanlogin AND EXISTS (
   SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = ANY($1) AND c.relkind IN ('r', 'p')
-    AND pg_catalog.obj_description(c.oid, 'pg_class') LIKE '%@subscribe%'
+    AND ($2 OR pg_catalog.obj_description(c.oid, 'pg_class') LIKE '%@subscribe%')
     AND pg_catalog.has_any_column_privilege(r.oid, c.oid, 'SELECT'))
-ORDER BY 1`, schemas)
+ORDER BY 1`, cfg.Schemas, cfg.Annotations != "")
 	if err != nil {
 		return nil, fmt.Errorf("find roles: %w", err)
 	}

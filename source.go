@@ -22,6 +22,7 @@ type source struct {
 	pool         *pgxpool.Pool
 	cfg          introspect.Config
 	options      schema.Options
+	annotations  *annotation.File // nil for none
 	log          *slog.Logger
 	installation migrations.Installation
 	system       uint64
@@ -35,13 +36,17 @@ type source struct {
 
 // openSource connects, and finds what has to be mended before the service can start.
 func openSource(ctx context.Context, cfg Config) (*source, error) {
+	f, err := readAnnotations(cfg.Annotations)
+	if err != nil {
+		return nil, err
+	}
 	pool, err := pgxpool.New(ctx, cfg.DatabaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("connect with --database-url: %w", err)
 	}
 	s := &source{
-		pool: pool, log: cfg.Logger,
-		cfg: introspect.Config{Schemas: cfg.Schemas, Roles: cfg.roles()},
+		pool: pool, log: cfg.Logger, annotations: f,
+		cfg: introspect.Config{Schemas: cfg.Schemas, Roles: cfg.roles(), All: f != nil},
 		options: schema.Options{
 			ExposePositions: cfg.ExposePositions, Introspection: !cfg.NoIntrospection,
 			Server: schema.ServerInfo{Version: Version},
@@ -107,13 +112,16 @@ func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read catalog: %w", err)
 	}
-	catalog, problems, err := readCatalog(ctx, s.pool, s.cfg, s.options)
+	catalog, problems, err := readCatalog(ctx, s.pool, s.cfg, s.annotations, s.options)
 	if err != nil {
 		return nil, err
 	}
 	s.fingerprint = fingerprint
 	for _, p := range problems {
 		args := []any{"object", p.Object}
+		if p.File != "" {
+			args = append(args, "file", p.File)
+		}
 		if p.Line > 0 {
 			args = append(args, "line", p.Line, "column", p.Column)
 		}
@@ -183,30 +191,11 @@ func (s *source) verify(content []byte, xid uint32) bool {
 
 func (s *source) close() { s.pool.Close() }
 
-func readCatalog(ctx context.Context, db introspect.DB, cfg introspect.Config, o schema.Options) (*schema.Catalog, []schema.Problem, error) {
-	database, err := introspect.Load(ctx, db, cfg)
+func readCatalog(ctx context.Context, db introspect.DB, cfg introspect.Config, f *annotation.File, o schema.Options) (*schema.Catalog, []schema.Problem, error) {
+	database, problems, err := loadDatabase(ctx, db, cfg, f)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read catalog: %w", err)
+		return nil, nil, err
 	}
-	problems := annotation.Apply(&database)
 	catalog, more := schema.New(database, o)
 	return catalog, append(problems, more...), nil
-}
-
-// SDL gives the GraphQL schema that a role sees, and what is wrong with annotations.
-func SDL(ctx context.Context, url string, schemas []string, role string) (string, []schema.Problem, error) {
-	pool, err := openPool(ctx, "--database-url", url)
-	if err != nil {
-		return "", nil, err
-	}
-	defer pool.Close()
-	catalog, problems, err := readCatalog(ctx, pool, introspect.Config{Schemas: schemas, Roles: []string{role}}, schema.Options{})
-	if err != nil {
-		return "", nil, err
-	}
-	r := catalog.Role(role)
-	if r == nil {
-		return "", problems, fmt.Errorf("role %s does not exist: name one that psql's \\du lists", role)
-	}
-	return r.SDL(), problems, nil
 }

@@ -35,6 +35,7 @@ type commands struct {
 	Serve     serveCmd     `cmd:"" help:"Run the service."`
 	Migrate   migrateCmd   `cmd:"" help:"Make, remove or show Rowtide's own objects in a database."`
 	Sync      syncCmd      `cmd:"" help:"Bring publication and replica identity in line with the annotations."`
+	Lint      lintCmd      `cmd:"" help:"Check the annotations: what is wrong, where, and what to write."`
 	Schema    schemaCmd    `cmd:"" help:"Print the GraphQL schema that a role sees."`
 	Subscribe subscribeCmd `cmd:"" help:"Follow a subscription in the terminal, one JSON result a line."`
 	Token     tokenCmd     `cmd:"" help:"Print a token signed with --jwt-secret."`

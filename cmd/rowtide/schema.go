@@ -10,11 +10,12 @@ import (
 type schemaCmd struct {
 	DatabaseURL string   `help:"URL of the service login, or of an admin." placeholder:"URL" required:""`
 	Schemas     []string `help:"Served schemas." default:"public"`
+	Annotations string   `help:"File of COMMENT ON statements that stand for the comments in the database." placeholder:"FILE.sql"`
 	Role        string   `help:"Role whose schema is printed." required:""`
 }
 
 func (c schemaCmd) Run(ctx context.Context, s streams) error {
-	sdl, problems, err := rowtide.SDL(ctx, c.DatabaseURL, c.Schemas, c.Role)
+	sdl, problems, err := rowtide.SDL(ctx, rowtide.ReadConfig{URL: c.DatabaseURL, Schemas: c.Schemas, Annotations: c.Annotations}, c.Role)
 	if err != nil {
 		return err
 	}

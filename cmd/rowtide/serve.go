@@ -26,6 +26,7 @@ type serveCmd struct {
 	ClaimSetting    []string      `help:"Setting that policies read, and the claim it takes: app.tenant=tenant.id. Repeatable." placeholder:"GUC=CLAIM"`
 	Slot            string        `help:"Replication slot." default:"rowtide"`
 	Publication     string        `help:"Publication." default:"rowtide"`
+	Annotations     string        `help:"File of COMMENT ON statements that stand for the comments in the database." placeholder:"FILE.sql"`
 	Retain          time.Duration `help:"How long changes are held for clients that resume." default:"5m"`
 	CursorSecret    string        `help:"Secret of cursors; by default the installation's."`
 	AllowOrigin     []string      `help:"Origin whose pages may connect, such as https://app.example.com. Repeatable."`
@@ -53,7 +54,7 @@ func (c serveCmd) config() rowtide.Config {
 		Schemas: c.Schemas, Roles: c.Roles, AnonRole: c.AnonRole,
 		JWTSecret: c.JWTSecret, JWTIssuer: c.JWTIssuer, JWTAudience: c.JWTAudience,
 		RoleClaim: c.RoleClaim, ClaimSettings: c.ClaimSetting,
-		Slot: c.Slot, Publication: c.Publication,
+		Slot: c.Slot, Publication: c.Publication, Annotations: c.Annotations,
 		Retain: c.Retain, CursorSecret: c.CursorSecret,
 		AllowOrigins: c.AllowOrigin, NoIntrospection: c.Introspection == "off",
 		ExposePositions: c.ExposePositions, MaxSnapshotRows: c.MaxSnapshotRows,

@@ -17,6 +17,7 @@ type adminFlags struct {
 	AdminURL    string   `help:"URL of a superuser, or of a role that owns the tables and may create roles." placeholder:"URL" required:""`
 	Schemas     []string `help:"Served schemas." default:"public"`
 	Publication string   `help:"Publication." default:"rowtide"`
+	Annotations string   `help:"File of COMMENT ON statements that stand for the comments in the database." placeholder:"FILE.sql"`
 	DryRun      bool     `help:"Print the SQL and change nothing."`
 }
 
@@ -39,7 +40,7 @@ type setupCmd struct {
 func (c setupCmd) Run(ctx context.Context, s streams) error {
 	report, err := rowtide.Setup(ctx, rowtide.SetupConfig{
 		AdminURL: c.AdminURL, Roles: c.Roles, Login: c.Login, Schemas: c.Schemas,
-		Publication: c.Publication, Slot: c.Slot, Yes: c.Yes, DryRun: c.sql(s),
+		Publication: c.Publication, Slot: c.Slot, Annotations: c.Annotations, Yes: c.Yes, DryRun: c.sql(s),
 	})
 	printReport(s, report, err)
 	if err != nil || c.DryRun {
@@ -57,6 +58,7 @@ func (c setupCmd) otherFlags() string {
 		{"schemas", strings.Join(c.Schemas, ","), "public"},
 		{"publication", c.Publication, "rowtide"},
 		{"slot", c.Slot, "rowtide"},
+		{"annotations", c.Annotations, ""},
 	} {
 		if f.value != f.otherwise {
 			fmt.Fprintf(&b, " --%s %s", f.name, f.value)

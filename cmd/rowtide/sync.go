@@ -14,7 +14,8 @@ type syncCmd struct {
 
 func (c syncCmd) Run(ctx context.Context, s streams) error {
 	report, err := rowtide.Sync(ctx, rowtide.SetupConfig{
-		AdminURL: c.AdminURL, Login: c.Login, Schemas: c.Schemas, Publication: c.Publication, Yes: c.Yes, DryRun: c.sql(s),
+		AdminURL: c.AdminURL, Login: c.Login, Schemas: c.Schemas, Publication: c.Publication,
+		Annotations: c.Annotations, Yes: c.Yes, DryRun: c.sql(s),
 	})
 	printReport(s, report, err)
 	return err
