@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -40,13 +42,21 @@ GRANT SELECT ON no_key, no_rls, typo, args, omitted TO web_user;`)
 	}
 	return section{title: "Tables that cannot be served (the others are)", world: begin, tell: func(t *testing.T, w *world) string {
 		t.Helper()
+		setup := w.command(t.Context(), t, strings.Fields(w.expand(t, "setup --dry-run --admin-url $admin --roles $role"))...)
+		var told bytes.Buffer
+		setup.Stderr = &told
+		if err := setup.Run(); err != nil {
+			t.Errorf("setup: %v\n%s", err, &told)
+		}
+		problems := regexp.MustCompile(`(?m)^problem .*$`).FindAllString(told.String(), -1)
 		logged := w.start(t)
 		c := dial(t, w, goodToken(t, w))
 		c.write(t, `{"id":"1","type":"subscribe","payload":{"query":"subscription { tasks { kind } }"}}`)
 		if got := c.read(t); !strings.Contains(got, `"LIVE"`) {
 			t.Errorf("the table without a mistake is not served: %s", got)
 		}
-		return w.still("\n  $ rowtide " + w.expand(t, serve) + indented(strings.Join(logged, "\n")))
+		return w.still("\n  $ rowtide setup --dry-run …" + indented(strings.Join(problems, "\n")) +
+			"\n  $ rowtide " + w.expand(t, serve) + indented(strings.Join(logged, "\n")))
 	}}
 }
 
