@@ -65,18 +65,25 @@ func (s *said) find(pattern string) string {
 // and of its database.
 func startDemo(t *testing.T, every time.Duration) (page, database string) {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
+	page, database, _ = startDemoAt(t, "127.0.0.1:0", every)
+	return page, database
+}
+
+func startDemoAt(t *testing.T, addr string, every time.Duration) (page, database string, stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
 	out := &said{more: make(chan struct{}, 1)}
 	done := make(chan error, 1)
 	go func() {
-		done <- demo.Run(ctx, demo.Config{Listen: "127.0.0.1:0", Every: every, Out: out, Logger: slog.New(slog.DiscardHandler)})
+		done <- demo.Run(ctx, demo.Config{Listen: addr, Every: every, Out: out, Logger: slog.New(slog.DiscardHandler)})
 	}()
-	t.Cleanup(func() {
-		stop()
+	stop = sync.OnceFunc(func() {
+		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(stop)
 	for out.find(`(Ctrl-C)`) == "" {
 		select {
 		case <-out.more:
@@ -85,7 +92,7 @@ func startDemo(t *testing.T, every time.Duration) (page, database string) {
 			t.Fatalf("the demo ended: %v", err)
 		}
 	}
-	return out.find(`(http://\S+)`), out.find(`(postgres://\S+)`)
+	return out.find(`(http://\S+)`), out.find(`(postgres://\S+)`), stop
 }
 
 const never = time.Hour
@@ -189,6 +196,21 @@ func TestGoingOnBehindTheCursor(t *testing.T) {
 	b.holds(`frames('ana').filter((frame) => frame.startsWith('RESET')).length === 1`)
 }
 
+// A demo that is started anew on the same port has other tokens and other rows: the page gets
+// them by itself.
+func TestADemoStartedAnewKeepsItsPage(t *testing.T) {
+	page, database, stop := startDemoAt(t, "127.0.0.1:0", never)
+	b := open(t, page, desktop("light"))
+	b.until(`state('ana') === 'Live' && state('ben') === 'Live'`)
+	exec1(t, database, `DELETE FROM tasks WHERE id = 1`)
+	b.until(`ids('ana') === '2,3' && ids('ben') === '2,4,5'`)
+	b.loseSockets()
+	stop()
+	b.until(`state('ana') === 'Reconnecting…' && state('ben') === 'Reconnecting…'`)
+	startDemoAt(t, strings.TrimSuffix(strings.TrimPrefix(page, "http://"), "/"), never)
+	b.until(`state('ana') === 'Live' && state('ben') === 'Live' && ids('ana') === '1,2,3' && ids('ben') === '1,2,4,5'`)
+}
+
 // The whole of it without a mouse: each stop is in reading order and shows its focus.
 func TestTheKeyboardIsEnough(t *testing.T) {
 	page, _ := startDemo(t, never)
@@ -239,7 +261,7 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 	b.press(kb.Enter)
 	b.until(`$('outcome').textContent.startsWith('INSERT INTO tasks') && ids('ana') === '1,2,3,7'`)
 	b.do(chromedp.Navigate(page))
-	b.until(`state('ana') === 'Live'`)
+	b.until(`state('ana') === 'Live' && state('ben') === 'Live'`)
 	reach(`$('table')`)
 	b.press("p")
 	b.until(`ids('ana') === '1,2' && ids('ben') === '1,2,3'`)
@@ -410,7 +432,7 @@ func exec1(t *testing.T, url, sql string, args ...any) {
 func TestScreenshots(t *testing.T) {
 	page, database := startDemo(t, never)
 	for name, v := range map[string]view{
-		"light": {1440, 900, "light", true}, "dark": {1440, 900, "dark", true}, "phone": {360, 1480, "light", true},
+		"light": {1440, 980, "light", true}, "dark": {1440, 980, "dark", true}, "phone": {360, 1480, "light", true},
 	} {
 		b := open(t, page, v)
 		b.until(`state('ana') === 'Live'`)

@@ -96,15 +96,23 @@ function failed(pane, errors) {
 function add() {
   const pane = new Pane({
     url: url.href, onschema: learned, onerror: failed,
-    onrefused: (which, why) => refused(which, why),
+    onrefused: refused,
     onchange: () => writes && later(offerTasks),
-    onpick: (row) => writes?.pick(row),
+    onpick: (row) => {
+      if (!writes || tableOf(text) !== 'tasks') return;
+      offerTasks();
+      writes.pick(row);
+    },
   });
   panes.push(pane);
   $('panes').append(pane.element);
   if (users) askUser(pane);
   else askToken(pane);
-  for (const each of panes) if (!users) each.call(panes.length > 1 ? `subscriber ${panes.indexOf(each) + 1}` : 'this subscriber');
+  if (!users) panes.forEach((each, i) => each.call(panes.length > 1 ? `subscriber ${i + 1}` : 'this subscriber'));
+  arrange();
+}
+
+function arrange() {
   $('panes').dataset.count = panes.length;
   $('compare').setAttribute('aria-pressed', String(panes.length > 1));
 }
@@ -124,6 +132,7 @@ function enter(pane) {
   const user = users.find((each) => each.name === name);
   pane.call(name);
   pane.user = name;
+  pane.token = user.token;
   pane.who.querySelector('.teams').textContent = user.teams.join(', ');
   begin(pane, user.token);
 }
@@ -163,14 +172,11 @@ function claims(token) {
 let renewing;
 async function refused(pane) {
   if (!users) return;
-  renewing ??= import('./demo.js').then(({ session }) => session()).then((fresh) => { users = fresh.users; });
-  try {
-    await renewing;
-    if (!pane.renewed) enter(pane);
-    pane.renewed = true;
-  } catch { /* the refusal stands in the side already */ } finally {
-    renewing = undefined;
-  }
+  renewing ??= import('./demo.js').then(({ session }) => session())
+    .then((fresh) => { users = fresh.users; }, () => {}) // the refusal stands in the side already
+    .finally(() => { renewing = undefined; });
+  await renewing;
+  if (users.find(({ name }) => name === pane.user)?.token !== pane.token) enter(pane);
 }
 
 // ---- all of it ----
@@ -203,8 +209,7 @@ $('text-form').onsubmit = (event) => {
 $('compare').onclick = () => {
   if (panes.length < 2) add();
   else panes.pop().close();
-  $('panes').dataset.count = panes.length;
-  $('compare').setAttribute('aria-pressed', String(panes.length > 1));
+  arrange();
 };
 $('offline').onclick = () => {
   setOffline(!offline);
