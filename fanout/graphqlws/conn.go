@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +40,7 @@ type conn struct {
 	session  *fanout.Session // nil until authenticated
 	draining bool
 	cancel   context.CancelFunc
-	below    net.Conn
+	below    *gatherer
 
 	// refreshed has a token when the clock must look at the session's principal.
 	refreshed chan struct{}
@@ -234,6 +234,37 @@ func (c *conn) send(ctx context.Context, data []byte) error {
 func (c *conn) sendOf(ctx context.Context, op *operation, data []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	return c.writeLocked(ctx, op, data)
+}
+
+// sendAll writes an operation's results with as few system calls as they fit in, each framed by
+// head. It writes them from a buffer, which it gives back.
+func (c *conn) sendAll(ctx context.Context, op *operation, head, buf []byte, payloads [][]byte) ([]byte, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.mu.Lock()
+	below := c.below
+	c.mu.Unlock()
+	below.hold()
+	var err error
+	for _, p := range payloads {
+		buf = append(append(append(buf[:0], head...), p...), '}')
+		if err = c.writeLocked(ctx, op, buf); err != nil {
+			break
+		}
+	}
+	if released := below.release(c.h.cfg.WriteTimeout); released != nil && err == nil {
+		err = released
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.log.Info("client does not read")
+		}
+		c.cut()
+	}
+	return shrink(buf), err
+}
+
+// writeLocked needs writing held.
+func (c *conn) writeLocked(ctx context.Context, op *operation, data []byte) error {
 	if c.over.Load() || op != nil && op.stopped.Load() {
 		return errStopped
 	}
@@ -289,7 +320,7 @@ func (c *conn) cut() {
 	}
 }
 
-func (c *conn) grab(n net.Conn) {
+func (c *conn) grab(n *gatherer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.below = n

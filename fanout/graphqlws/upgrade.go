@@ -47,11 +47,16 @@ type grabber struct {
 	c *conn
 }
 
+// writeBuffer holds the header of a frame; what does not fit beside it is written through.
+const writeBuffer = 256
+
 // Hijack is http.Hijacker's.
 func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	n, rw, err := http.NewResponseController(g.ResponseWriter).Hijack()
-	if err == nil {
-		g.c.grab(n)
+	if err != nil {
+		return n, rw, err
 	}
-	return n, rw, err
+	below := &gatherer{Conn: n}
+	g.c.grab(below)
+	return below, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(below, writeBuffer)), nil
 }
