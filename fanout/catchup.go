@@ -284,6 +284,10 @@ func (s *Subscription) takeHeld(announced bool) (handful, error) {
 	if s.phase != holding {
 		return handful{lost: true}, nil
 	}
+	if announced && len(s.held) == 0 && s.draining {
+		s.endLocked(ErrDraining, flushed)
+		return handful{}, s.err
+	}
 	if announced && len(s.held) == 0 {
 		s.phase, s.catching, s.cancel = live, false, nil
 		return handful{live: true}, nil

@@ -355,7 +355,7 @@ func (d *Dispatcher) Subscriptions() int { return d.registry.len() }
 func (d *Dispatcher) Drain(ctx context.Context) error {
 	d.registry.refuse(ErrDraining)
 	for _, s := range d.registry.all() {
-		s.end(ErrDraining, flushed)
+		s.drain()
 	}
 	select {
 	case <-d.registry.gone():

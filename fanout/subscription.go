@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"math"
 	"sync"
 	"unique"
 
@@ -39,13 +40,15 @@ type Subscription struct {
 	// earlier attachment is told from one of the present.
 	gen uint64
 	// start is the position behind which the dispatcher's frames count; told that of the last
-	// frame or PROGRESS on the queue.
+	// frame or PROGRESS on the queue, zero before LIVE.
 	start, told cdc.Position
 	// seen is what the snapshot that the subscription started from saw; nil where there was
 	// none, or where the stream is long past it.
 	seen      *cdc.Snapshot
 	held      []frame
 	heldBytes int
+	// draining ends the subscription once what is held is on the queue.
+	draining bool
 
 	// catching tells that a goroutine catches up, or will: cancel stops its present attempt,
 	// and restart, where not "", has it begin anew with a snapshot, for that reason.
@@ -172,6 +175,18 @@ func (s *Subscription) endLocked(err error, how ending) {
 	s.wake()
 }
 
+// drain ends with ErrDraining behind what the subscription was given: what is queued and, where
+// LIVE was sent already, what is held.
+func (s *Subscription) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == holding && !s.told.IsZero() {
+		s.draining, s.start = true, cdc.Position{Commit: math.MaxUint64}
+		return
+	}
+	s.endLocked(ErrDraining, flushed)
+}
+
 func (s *Subscription) wake() {
 	select {
 	case s.ready <- struct{}{}:
@@ -190,7 +205,7 @@ func (s *Subscription) attach(start cdc.Position) {
 
 func (s *Subscription) detachLocked() {
 	s.gen++
-	s.phase = detached
+	s.phase, s.told = detached, cdc.Position{}
 	s.held, s.heldBytes = nil, 0
 }
 
