@@ -47,9 +47,9 @@ type pipeline struct {
 // last, in run, so that a start that fails leaves none behind.
 func (s *Server) open(ctx context.Context) (_ *pipeline, err error) {
 	p := &pipeline{log: s.log}
-	defer func() {
+	defer func() { //nolint:contextcheck // closing outlives what it closes
 		if err != nil {
-			p.close() //nolint:contextcheck // closing outlives what it closes
+			p.close()
 		}
 	}()
 	if p.cfg, err = prepare(ctx, s.cfg); err != nil {
@@ -122,7 +122,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	p.consumer, err = replication.New(replication.Config{
 		URL: p.cfg.DatabaseURL, Slot: p.cfg.Slot,
 		Publications: []string{p.cfg.Publication, migrations.InsertPublication(p.cfg.Publication)},
-		Handler: p.feed, Progress: progress, Logger: p.log,
+		Handler:      p.feed, Progress: progress, Logger: p.log,
 	})
 	return err
 }
