@@ -12,8 +12,9 @@ import (
 	"github.com/rowtide/rowtide/console"
 )
 
-func ask(method, at string, header http.Header) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(method, at, http.NoBody)
+func ask(t *testing.T, method, at string, header http.Header) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, at, http.NoBody)
 	for name := range header {
 		r.Header.Set(name, header.Get(name))
 	}
@@ -35,7 +36,7 @@ func pageFiles(t *testing.T) map[string]string {
 		if f.Name() == "index.html" {
 			at = "/"
 		}
-		w := ask(http.MethodGet, at, nil)
+		w := ask(t, http.MethodGet, at, nil)
 		if w.Code != http.StatusOK {
 			t.Fatalf("%s: %d", at, w.Code)
 		}
@@ -48,7 +49,7 @@ func pageFiles(t *testing.T) map[string]string {
 func TestEveryFileComesUnderTheStrictPolicy(t *testing.T) {
 	t.Parallel()
 	for at := range pageFiles(t) {
-		h := ask(http.MethodGet, at, nil).Result().Header //nolint:bodyclose // a recorder's holds nothing open
+		h := ask(t, http.MethodGet, at, nil).Header()
 		policy := h.Get("Content-Security-Policy")
 		for _, part := range []string{"default-src 'none'", "script-src 'self';", "style-src 'self';", "connect-src 'self';", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} {
 			if !strings.Contains(policy, part) {
@@ -97,23 +98,23 @@ func TestThePageNeedsNothingFromElsewhere(t *testing.T) {
 func TestOnlyThePageIsServed(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"/console", "/console/", "/console/index.html", "/console/../console.go", "/page/console.js", "/demo/session.json", "/demo/write"} {
-		if w := ask(http.MethodGet, "http://x"+at, nil); w.Code != http.StatusNotFound {
+		if w := ask(t, http.MethodGet, "http://x"+at, nil); w.Code != http.StatusNotFound {
 			t.Errorf("%s: %d, want 404", at, w.Code)
 		}
 	}
-	if w := ask(http.MethodPost, "/", nil); w.Code != http.StatusMethodNotAllowed {
+	if w := ask(t, http.MethodPost, "/", nil); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d, want 405", w.Code)
 	}
-	if w := ask(http.MethodGet, "/console/host.js", nil); !strings.Contains(w.Body.String(), "demo = false") {
+	if w := ask(t, http.MethodGet, "/console/host.js", nil); !strings.Contains(w.Body.String(), "demo = false") {
 		t.Errorf("host.js says %q", w.Body)
 	}
 }
 
 func TestFilesAreRevalidatedNotResent(t *testing.T) {
 	t.Parallel()
-	first := ask(http.MethodGet, "/", nil)
+	first := ask(t, http.MethodGet, "/", nil)
 	tag := first.Header().Get("ETag")
-	again := ask(http.MethodGet, "/", http.Header{"If-None-Match": {tag}})
+	again := ask(t, http.MethodGet, "/", http.Header{"If-None-Match": {tag}})
 	if tag == "" || again.Code != http.StatusNotModified || again.Body.Len() > 0 || first.Header().Get("Cache-Control") != "no-cache" {
 		t.Errorf("ETag %q: %d with %d bytes", tag, again.Code, again.Body.Len())
 	}

@@ -61,21 +61,21 @@ func (s *said) find(pattern string) string {
 	return ""
 }
 
-// startDemo runs the demo, with its own writes far apart, and gives the addresses of the page
-// and of its database.
-func startDemo(t *testing.T, every time.Duration) (page, database string) {
+// startDemo runs the demo, with its own writes so far apart that none comes, and gives the
+// addresses of the page and of its database.
+func startDemo(t *testing.T) (page, database string) {
 	t.Helper()
-	page, database, _ = startDemoAt(t, "127.0.0.1:0", every)
+	page, database, _ = startDemoAt(t, "127.0.0.1:0")
 	return page, database
 }
 
-func startDemoAt(t *testing.T, addr string, every time.Duration) (page, database string, stop func()) {
+func startDemoAt(t *testing.T, addr string) (page, database string, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &said{more: make(chan struct{}, 1)}
 	done := make(chan error, 1)
 	go func() {
-		done <- demo.Run(ctx, demo.Config{Listen: addr, Every: every, Out: out, Logger: slog.New(slog.DiscardHandler)})
+		done <- demo.Run(ctx, demo.Config{Listen: addr, Every: time.Hour, Out: out, Logger: slog.New(slog.DiscardHandler)})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -95,12 +95,10 @@ func startDemoAt(t *testing.T, addr string, every time.Duration) (page, database
 	return out.find(`(http://\S+)`), out.find(`(postgres://\S+)`), stop
 }
 
-const never = time.Hour
-
 // Two users look at the same table: what one may see and the other may not comes and goes on
 // each side as the policies say.
 func TestTwoUsersSeeWhatTheirPoliciesSay(t *testing.T) {
-	page, _ := startDemo(t, never)
+	page, _ := startDemo(t)
 	b := open(t, page, desktop("light"))
 	b.until(`state('ana') === 'Live' && state('ben') === 'Live'`)
 	b.until(`ids('ana') === '1,2,3' && ids('ben') === '1,2,4,5'`)
@@ -143,7 +141,7 @@ func TestTwoUsersSeeWhatTheirPoliciesSay(t *testing.T) {
 
 // The text can be typed, and columns ticked in it; what is wrong is told with its place.
 func TestTheSubscriptionIsEditable(t *testing.T) {
-	page, _ := startDemo(t, never)
+	page, _ := startDemo(t)
 	b := open(t, page, desktop("light"))
 	b.until(`ids('ana') === '1,2,3'`)
 
@@ -171,11 +169,11 @@ func TestTheSubscriptionIsEditable(t *testing.T) {
 
 // Rows are text, whatever they hold.
 func TestRowsAreNeverReadAsHTML(t *testing.T) {
-	page, database := startDemo(t, never)
+	page, database := startDemo(t)
 	b := open(t, page, desktop("light"))
 	b.until(`state('ana') === 'Live'`)
 	title := `<img src=x onerror="document.title='bad'"><script>document.title='bad'</script>`
-	exec1(t, database, `UPDATE tasks SET title = $1 WHERE id = 1`, title)
+	write(t, database, `UPDATE tasks SET title = $1 WHERE id = 1`, title)
 	b.until(fmt.Sprintf(`value('ana', 1, 'title') === %q && [...$('write-task').options].some((o) => o.textContent.includes('<img'))`, title))
 	b.holds(`document.title === 'Rowtide' && document.images.length === 1`)
 }
@@ -183,13 +181,13 @@ func TestRowsAreNeverReadAsHTML(t *testing.T) {
 // Offline, frames do not come; online again, the subscription goes on behind its last cursor,
 // without a new snapshot.
 func TestGoingOnBehindTheCursor(t *testing.T) {
-	page, database := startDemo(t, never)
+	page, database := startDemo(t)
 	b := open(t, page, desktop("light"))
 	b.until(`state('ana') === 'Live' && state('ben') === 'Live'`)
 	b.click(`button('Go offline')`)
 	b.until(`state('ana') === 'Offline' && state('ben') === 'Offline'`)
-	exec1(t, database, `UPDATE tasks SET title = 'Missed meanwhile' WHERE id = 1`)
-	exec1(t, database, `DELETE FROM tasks WHERE id = 2`)
+	write(t, database, `UPDATE tasks SET title = 'Missed meanwhile' WHERE id = 1`)
+	write(t, database, `DELETE FROM tasks WHERE id = 2`)
 	b.click(`button('Go online')`)
 	b.until(`state('ana') === 'Live' && value('ana', 1, 'title') === 'Missed meanwhile' && ids('ana') === '1,3'`)
 	b.until(`ids('ben') === '1,4,5'`)
@@ -199,21 +197,21 @@ func TestGoingOnBehindTheCursor(t *testing.T) {
 // A demo that is started anew on the same port has other tokens and other rows: the page gets
 // them by itself.
 func TestADemoStartedAnewKeepsItsPage(t *testing.T) {
-	page, database, stop := startDemoAt(t, "127.0.0.1:0", never)
+	page, database, stop := startDemoAt(t, "127.0.0.1:0")
 	b := open(t, page, desktop("light"))
 	b.until(`state('ana') === 'Live' && state('ben') === 'Live'`)
-	exec1(t, database, `DELETE FROM tasks WHERE id = 1`)
+	write(t, database, `DELETE FROM tasks WHERE id = 1`)
 	b.until(`ids('ana') === '2,3' && ids('ben') === '2,4,5'`)
 	b.loseSockets()
 	stop()
 	b.until(`state('ana') === 'Reconnecting…' && state('ben') === 'Reconnecting…'`)
-	startDemoAt(t, strings.TrimSuffix(strings.TrimPrefix(page, "http://"), "/"), never)
+	startDemoAt(t, strings.TrimSuffix(strings.TrimPrefix(page, "http://"), "/"))
 	b.until(`state('ana') === 'Live' && state('ben') === 'Live' && ids('ana') === '1,2,3' && ids('ben') === '1,2,4,5'`)
 }
 
 // The whole of it without a mouse: each stop is in reading order and shows its focus.
 func TestTheKeyboardIsEnough(t *testing.T) {
-	page, _ := startDemo(t, never)
+	page, _ := startDemo(t)
 	b := open(t, page, desktop("light"))
 	b.until(`state('ana') === 'Live' && state('ben') === 'Live'`)
 	var stops []string
@@ -272,7 +270,7 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 
 // axe finds nothing serious, in both palettes, on both sizes, with everything open.
 func TestAxeFindsNothingSerious(t *testing.T) {
-	page, database := startDemo(t, never)
+	page, database := startDemo(t)
 	axe, err := os.ReadFile(filepath.Join("testdata", "node_modules", "axe-core", "axe.min.js"))
 	if err != nil {
 		t.Fatalf("%v: run make browser, which installs it", err)
@@ -283,9 +281,9 @@ func TestAxeFindsNothingSerious(t *testing.T) {
 			b.until(`state('ana') === 'Live'`)
 			eval[bool](b, `$('text-details').open = true`)
 			// Something that came, changed and went, while it is marked.
-			exec1(t, database, `INSERT INTO tasks (team_id, owner, title) VALUES (1, 'ana', 'Seen by axe')`)
-			exec1(t, database, `UPDATE tasks SET state = 'done' WHERE id = 1`)
-			exec1(t, database, `DELETE FROM tasks WHERE title = 'Seen by axe'`)
+			write(t, database, `INSERT INTO tasks (team_id, owner, title) VALUES (1, 'ana', 'Seen by axe')`)
+			write(t, database, `UPDATE tasks SET state = 'done' WHERE id = 1`)
+			write(t, database, `DELETE FROM tasks WHERE title = 'Seen by axe'`)
 			b.until(`side('ana').querySelector('.gone')`)
 			b.do(chromedp.Evaluate[chromedp.Void](string(axe)))
 			found := eval[[]string](b, `axe.run(document).then(({ violations }) => violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
@@ -294,7 +292,7 @@ func TestAxeFindsNothingSerious(t *testing.T) {
 				t.Error(f)
 			}
 			b.holds(`document.documentElement.scrollWidth <= innerWidth`)
-			exec1(t, database, `UPDATE tasks SET state = 'todo' WHERE id = 1`)
+			write(t, database, `UPDATE tasks SET state = 'todo' WHERE id = 1`)
 		})
 	}
 }
@@ -326,11 +324,11 @@ func TestComesBackWhenTheServiceIsKilled(t *testing.T) {
 	s.kill()
 	b.until(`state('subscriber 1') === 'Reconnecting…' && state('subscriber 2') === 'Reconnecting…'`)
 	b.holds(`ids('subscriber 1') === '1,2,3'`)
-	exec1(t, s.database, `UPDATE tasks SET private = true WHERE id = 2`)
+	write(t, s.database, `UPDATE tasks SET private = true WHERE id = 2`)
 	s.start()
 	b.until(`state('subscriber 1') === 'Live' && state('subscriber 2') === 'Live'`)
 	b.until(`ids('subscriber 1') === '1,3' && value('subscriber 2', 2, 'private') === 'yes'`)
-	exec1(t, s.database, `UPDATE tasks SET title = 'After the fall' WHERE id = 1`)
+	write(t, s.database, `UPDATE tasks SET title = 'After the fall' WHERE id = 1`)
 	b.until(`value('subscriber 1', 1, 'title') === 'After the fall' && value('subscriber 2', 1, 'title') === 'After the fall'`)
 }
 
@@ -415,7 +413,7 @@ func (s *service) token(user string) string {
 	return token
 }
 
-func exec1(t *testing.T, url, sql string, args ...any) {
+func write(t *testing.T, url, sql string, args ...any) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -430,17 +428,17 @@ func exec1(t *testing.T, url, sql string, args ...any) {
 // TestScreenshots draws the pictures of the README, with -update, and looks that they are
 // pictures of something.
 func TestScreenshots(t *testing.T) {
-	page, database := startDemo(t, never)
+	page, database := startDemo(t)
 	for name, v := range map[string]view{
 		"light": {1440, 980, "light", true}, "dark": {1440, 980, "dark", true}, "phone": {360, 1480, "light", true},
 	} {
 		b := open(t, page, v)
 		b.until(`state('ana') === 'Live'`)
-		exec1(t, database, `UPDATE tasks SET private = false, state = 'todo', team_id = 1 WHERE id = 2`)
-		exec1(t, database, `UPDATE tasks SET state = 'doing' WHERE id = 3`)
-		exec1(t, database, `UPDATE tasks SET state = 'done' WHERE id = 1`)
-		exec1(t, database, `INSERT INTO tasks (team_id, owner, title, private) VALUES (1, 'ana', 'Sand the old dinghy', true)`)
-		exec1(t, database, `UPDATE tasks SET team_id = 2 WHERE id = 2`)
+		write(t, database, `UPDATE tasks SET private = false, state = 'todo', team_id = 1 WHERE id = 2`)
+		write(t, database, `UPDATE tasks SET state = 'doing' WHERE id = 3`)
+		write(t, database, `UPDATE tasks SET state = 'done' WHERE id = 1`)
+		write(t, database, `INSERT INTO tasks (team_id, owner, title, private) VALUES (1, 'ana', 'Sand the old dinghy', true)`)
+		write(t, database, `UPDATE tasks SET team_id = 2 WHERE id = 2`)
 		b.until(`gone('ana', 2)`)
 		ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 		picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
@@ -448,8 +446,8 @@ func TestScreenshots(t *testing.T) {
 		if err != nil || len(picture) < 10<<10 || len(picture) > 300<<10 {
 			t.Fatalf("%s: a picture of %d bytes, %v", name, len(picture), err)
 		}
-		exec1(t, database, `DELETE FROM tasks WHERE title = 'Sand the old dinghy'`)
-		exec1(t, database, `UPDATE tasks SET state = 'todo' WHERE id IN (1, 3)`)
+		write(t, database, `DELETE FROM tasks WHERE title = 'Sand the old dinghy'`)
+		write(t, database, `UPDATE tasks SET state = 'todo' WHERE id IN (1, 3)`)
 		if *update {
 			if err := os.WriteFile(filepath.Join("..", "docs", "images", "console-"+name+".png"), picture, 0o644); err != nil { //nolint:gosec // for everybody to see
 				t.Fatal(err)

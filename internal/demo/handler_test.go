@@ -36,8 +36,9 @@ func sample(t *testing.T) (http.Handler, *pgxpool.Pool) {
 }
 
 // own is a request as the page sends it.
-func own(method, path, body string) *http.Request {
-	r := httptest.NewRequest(method, "http://127.0.0.1:8080"+path, strings.NewReader(body))
+func own(t *testing.T, method, path, body string) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:8080"+path, strings.NewReader(body))
 	r.RemoteAddr = "127.0.0.1:40000"
 	r.Header.Set(Header, "1")
 	if method == http.MethodPost {
@@ -77,7 +78,7 @@ func TestOnlyTheDemosOwnPageIsAnswered(t *testing.T) {
 	} {
 		for _, path := range []string{"GET /demo/session.json", "POST /demo/write", "POST /demo/pause"} {
 			method, path, _ := strings.Cut(path, " ")
-			r := own(method, path, `{"kind":"delete","task":"1","paused":true}`)
+			r := own(t, method, path, `{"kind":"delete","task":"1","paused":true}`)
 			spoil(r)
 			if code, body := answerTo(h, r); code != http.StatusForbidden || strings.Contains(body, "token") {
 				t.Errorf("%s %s: %d %s", path, name, code, body)
@@ -88,7 +89,7 @@ func TestOnlyTheDemosOwnPageIsAnswered(t *testing.T) {
 	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM tasks").Scan(&tasks); err != nil || tasks != 6 {
 		t.Errorf("%d tasks are left of 6 (%v)", tasks, err)
 	}
-	if code, body := answerTo(h, own(http.MethodPost, "/demo/session.json", "")); code != http.StatusNotFound && code != http.StatusMethodNotAllowed {
+	if code, body := answerTo(h, own(t, http.MethodPost, "/demo/session.json", "")); code != http.StatusNotFound && code != http.StatusMethodNotAllowed {
 		t.Errorf("POST for the session: %d %s", code, body)
 	}
 }
@@ -96,7 +97,7 @@ func TestOnlyTheDemosOwnPageIsAnswered(t *testing.T) {
 func TestSessionGivesUsersTheirTokens(t *testing.T) {
 	t.Parallel()
 	h, _ := sample(t)
-	code, body := answerTo(h, own(http.MethodGet, "/demo/session.json", ""))
+	code, body := answerTo(h, own(t, http.MethodGet, "/demo/session.json", ""))
 	var s struct {
 		Users  []user
 		Paused bool
@@ -114,10 +115,10 @@ func TestSessionGivesUsersTheirTokens(t *testing.T) {
 	if !slices.Equal(names, Users()) || s.Paused {
 		t.Errorf("users %v, paused %t", names, s.Paused)
 	}
-	if code, body := answerTo(h, own(http.MethodPost, "/demo/pause", `{"paused":true}`)); code != http.StatusOK || !strings.Contains(body, "true") {
+	if code, body := answerTo(h, own(t, http.MethodPost, "/demo/pause", `{"paused":true}`)); code != http.StatusOK || !strings.Contains(body, "true") {
 		t.Errorf("pause: %d %s", code, body)
 	}
-	if _, body := answerTo(h, own(http.MethodGet, "/demo/session.json", "")); !strings.Contains(body, `"paused":true`) {
+	if _, body := answerTo(h, own(t, http.MethodGet, "/demo/session.json", "")); !strings.Contains(body, `"paused":true`) {
 		t.Errorf("paused is not told: %s", body)
 	}
 }
@@ -137,7 +138,7 @@ func TestWritesDoWhatTheirButtonsSay(t *testing.T) {
 		{`{"kind":"delete","task":"1"}`, `SELECT NOT EXISTS (SELECT FROM tasks WHERE id = 1) AND NOT EXISTS (SELECT FROM comments WHERE task_id = 1)`},
 		{`{"kind":"delete"}`, `SELECT count(*) = 6 FROM tasks`},
 	} {
-		code, body := answerTo(h, own(http.MethodPost, "/demo/write", c.body))
+		code, body := answerTo(h, own(t, http.MethodPost, "/demo/write", c.body))
 		var holds bool
 		if err := pool.QueryRow(t.Context(), c.holds).Scan(&holds); err != nil || !holds || code != http.StatusOK {
 			t.Errorf("%s: %d %s; then %s: %t, %v", c.body, code, body, c.holds, holds, err)
@@ -151,7 +152,7 @@ func TestWritesDoWhatTheirButtonsSay(t *testing.T) {
 		`{`:                                               http.StatusBadRequest,
 		`{"kind":"` + strings.Repeat("x", maxBody) + `"}`: http.StatusBadRequest,
 	} {
-		if code, answer := answerTo(h, own(http.MethodPost, "/demo/write", body)); code != want {
+		if code, answer := answerTo(h, own(t, http.MethodPost, "/demo/write", body)); code != want {
 			t.Errorf("%.40s: %d %s, want %d", body, code, answer, want)
 		}
 	}
