@@ -74,8 +74,10 @@ type FunctionDef struct {
 	Names []string
 	// Result is the type of the value, likewise.
 	Result string
-	// Body is the text of the body, or the deparsed one where it is SQL-standard.
-	Body string
+	// Body is the text of the body, or the deparsed one where it is SQL-standard: then
+	// Deparsed is set.
+	Body     string
+	Deparsed bool
 	// Strict tells that the function is not called for NULL.
 	Strict bool
 	// Roles are those of the allow-list that may execute it.
@@ -162,7 +164,8 @@ type Access struct {
 	// Policies are the indexes of TableDef.Policies that apply to the role (R03).
 	Policies []int
 	// Builtins tells that the role may execute every function of pg_catalog that everybody
-	// may by default, those of operators included.
+	// may by default, those of operators included, and that all casts are those of pg_catalog
+	// or of extensions.
 	Builtins bool
 }
 

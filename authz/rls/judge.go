@@ -26,7 +26,9 @@ const (
 type judgement struct {
 	q        authz.Question
 	verdicts [][]authz.Verdict
-	chunks   []chunk
+	// known are the images that are known well enough to be judged.
+	known  []int
+	chunks []chunk
 	// visible is set once the transaction is seen: it stays so.
 	visible  atomic.Bool
 	deadline time.Time
@@ -60,9 +62,13 @@ func (g *Postgres) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdi
 		audit: newTally(g.cfg.Audit, q.Table),
 	}
 	defer j.audit.flush()
-	j.readImages()
+	j.findKnown()
+	tasks := g.tasks(j)
+	if len(tasks) > 0 {
+		j.readImages()
+	}
 	var wg sync.WaitGroup
-	for _, group := range split(g.tasks(j), g.cfg.Conns) {
+	for _, group := range split(tasks, g.cfg.Conns) {
 		wg.Go(func() { g.judge(ctx, j, group, false) })
 	}
 	wg.Wait()
@@ -72,8 +78,17 @@ func (g *Postgres) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdi
 	return j.verdicts, nil
 }
 
-// readImages packs the images that are known well enough to be judged. One that lacks a value
-// is not: a policy would take it for NULL (R21). Generated columns are computed.
+// findKnown finds the images that can be judged. One that lacks a value cannot: a policy would
+// take it for NULL (R21). Generated columns are computed.
+func (j *judgement) findKnown() {
+	for i := range j.q.Images {
+		if j.complete(i) {
+			j.known = append(j.known, i)
+		}
+	}
+}
+
+// readImages packs the images to send.
 func (j *judgement) readImages() {
 	var c chunk
 	var records [][]byte
@@ -85,10 +100,8 @@ func (j *judgement) readImages() {
 		}
 		c, records, size = chunk{}, nil, 0
 	}
-	for i, image := range j.q.Images {
-		if !j.complete(i) {
-			continue
-		}
+	for _, i := range j.known {
+		image := j.q.Images[i]
 		record := appendRecord(make([]byte, 0, 2*image.Size()/3+16), image)
 		if len(c.images) == chunkImages || size+len(record) > chunkBytes {
 			end()
@@ -130,27 +143,21 @@ func (g *Postgres) tasks(j *judgement) []*task {
 		if p.fixed != 0 {
 			continue
 		}
-		t := &task{as: newActor(principal, g.path), plan: p, eval: statementKey{p.eval, p.role}, out: j.verdicts[i]}
+		t := &task{as: &actor{principal: principal}, plan: p, eval: statementKey{p.eval, p.role}, out: j.verdicts[i]}
 		if p.refused() {
 			j.hide(t)
 			continue
 		}
-		if asked := j.asked(); asked < len(t.out) {
-			j.audit.add(t, authz.EventUndecided, "image_incomplete", "", len(t.out)-asked)
+		if n := len(t.out) - len(j.known); n > 0 {
+			j.audit.add(t, authz.EventUndecided, "image_incomplete", "", n)
 		}
-		if len(j.chunks) > 0 {
-			tasks = append(tasks, t)
+		if len(j.known) == 0 || p.predicate != nil && p.predicate.judge(j, t) {
+			continue
 		}
+		t.as = newActor(principal, g.path)
+		tasks = append(tasks, t)
 	}
 	return tasks
-}
-
-func (j *judgement) asked() int {
-	n := 0
-	for _, c := range j.chunks {
-		n += len(c.images)
-	}
-	return n
 }
 
 // split makes groups, each for one connection at a time.

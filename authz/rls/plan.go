@@ -19,6 +19,8 @@ type plan struct {
 	fixed authz.Verdict
 	// policies is the condition that an image must meet, over the table's columns.
 	policies string
+	// predicate is the same, evaluated in process; nil where it is not compiled.
+	predicate *predicate
 	// eval takes a text[] of images and gives a boolean[].
 	eval string
 	// probe takes one image and tells whether Postgres can read it at all.

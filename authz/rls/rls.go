@@ -58,6 +58,9 @@ type Config struct {
 	// the application would. Policies themselves are qualified. Nobody but their owners may
 	// create anything in them. Defaults to none.
 	Schemas []string
+	// Compile evaluates in process the policies that need only the row and the claims, where
+	// that is proven to give what Postgres gives. Postgres is asked where it might raise an error.
+	Compile bool
 	// Conns is the most connections that judge images. Defaults to 4.
 	Conns int
 	// SnapshotConns is the most connections that read snapshots, which take long: they are
@@ -151,6 +154,9 @@ func (g *Postgres) plan(t *schema.Table, role string) *plan {
 		clear(g.plans)
 	}
 	p := newPlan(t, role)
+	if g.cfg.Compile && p.fixed == 0 {
+		p.predicate = compile(t.Def, role)
+	}
 	g.plans[key] = p
 	return p
 }

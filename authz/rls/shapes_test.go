@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/authz/rls"
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/schema"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
@@ -41,11 +42,24 @@ func TestHundredPoliciesAsPeopleWriteThem(t *testing.T) {
 		t.Fatalf("%d tables", len(tables))
 	}
 	loaded := w.load(t, "shapes")
-	cells, failed := 0, 0
+	compiler := w.newJudge(t, func(c *rls.Config) { c.Compile = true })
+	cells, failed, compiled := 0, 0, 0
 	for _, tableName := range tables {
 		tab := loaded[tableName]
 		images, places := w.rows(t, tab)
 		got := w.ask(t, tab, images, principals...)
+		other := w.askOf(t, compiler, tab, images, principals...)
+		asks := false
+		for _, role := range w.names {
+			for _, way := range compiler.Ways(tab, role) {
+				if asks = asks || way.Way != "compiled"; way.Way != "compiled" {
+					t.Logf("%s as %s, policy %q: %s", tableName, role, way.Policy, way.Why)
+				}
+			}
+		}
+		if !asks {
+			compiled++
+		}
 		for i, who := range names {
 			want, fails := visibleRows(t, w, tab, images, truth[who][tableName])
 			if fails {
@@ -57,10 +71,16 @@ func TestHundredPoliciesAsPeopleWriteThem(t *testing.T) {
 				if (want[k] == "t") != (got[i][k] == authz.Visible) || got[i][k] == authz.Undecided {
 					t.Errorf("%s as %s, row %v: verdict %d, SELECT says %s", tableName, who, images[k], got[i][k], want[k])
 				}
+				if other[i][k] != got[i][k] {
+					t.Errorf("%s as %s, row %v: verdict %d in process, SELECT says %s", tableName, who, images[k], other[i][k], want[k])
+				}
 			}
 		}
 	}
-	t.Logf("%d verdicts, %d of them on rows of tables whose SELECT fails", cells, failed)
+	t.Logf("%d verdicts, %d of them on rows of tables whose SELECT fails; %d tables need no question to Postgres", cells, failed, compiled)
+	if compiled < 30 {
+		t.Errorf("%d tables are compiled for all roles", compiled)
+	}
 }
 
 func shapePrincipals(t *testing.T, w *world) ([]string, []*authz.Principal) {

@@ -118,7 +118,7 @@ func newReader(tx pgx.Tx, cfg Config) *reader {
 
 func (r *reader) read(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		r.server, r.tables, r.columns, r.keys, r.policies, r.access, r.rowSecurity,
+		r.server, r.tables, r.columns, r.keys, r.policies, r.access, r.rowSecurity, r.functions, r.builtins,
 	} {
 		if err := step(ctx); err != nil {
 			return err

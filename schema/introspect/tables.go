@@ -104,7 +104,7 @@ SELECT a.attrelid, a.attname::text, a.attnum, a.atttypid, a.atttypmod,
        CASE WHEN a.attgenerated <> '' THEN coalesce(pg_get_expr(f.adbin, f.adrelid), '') ELSE '' END,
        CASE o.collprovider WHEN 'd' THEN $2 WHEN 'b' THEN true
          WHEN 'c' THEN coalesce(o.collcollate IN ('C', 'POSIX'), false) ELSE false END,
-       coalesce(o.collisdeterministic, true), a.attstorage <> 'p'
+       coalesce(o.collisdeterministic, true), a.attcollation IN (0, 100), a.attstorage <> 'p'
 FROM pg_attribute a
 LEFT JOIN pg_collation o ON o.oid = a.attcollation
 LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
@@ -119,7 +119,7 @@ ORDER BY a.attrelid, a.attnum`, relations, r.binary)
 	var c column
 	_, err = pgx.ForEachRow(rows, []any{
 		&relation, &c.Name, &c.Number, &c.typ, &c.Modifier, &c.NotNull, &c.Comment, &c.Generated,
-		&c.Expression, &c.CollationC, &c.Deterministic, &c.Toastable,
+		&c.Expression, &c.CollationC, &c.Deterministic, &c.CollationDefault, &c.Toastable,
 	}, func() error {
 		c.CollationC = c.CollationC && r.utf8
 		out[relation] = append(out[relation], c)

@@ -1,0 +1,120 @@
+package rls
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// A predicate is all of a table's policies for a role, evaluated in process. It gives what
+// Postgres would give, or nothing: see formula.
+type predicate struct{ formula }
+
+// A Way is how one policy is evaluated.
+type Way struct {
+	Policy string
+	// Way is "compiled" or "postgres".
+	Way string
+	// Why says what keeps the policy from a faster way, for people.
+	Why string
+}
+
+// Ways tells how each policy that applies to a role on a table is evaluated. A policy that could
+// be compiled is not where another cannot: with an OR between them, an error of the other hides.
+func (g *Postgres) Ways(t *schema.Table, role string) []Way {
+	access := t.Def.Access[role]
+	out := make([]Way, 0, len(access.Policies))
+	c := newCompiler(t.Def, role)
+	other := ""
+	for _, i := range access.Policies {
+		q := t.Def.Policies[i]
+		w := Way{Policy: q.Name, Way: "compiled"}
+		if _, err := c.policy(q); err != nil {
+			w.Way, w.Why, other = "postgres", err.Error(), q.Name
+		}
+		out = append(out, w)
+	}
+	why := ""
+	if err := compilable(t.Def, access); err != nil {
+		why = err.Error()
+	} else if !g.cfg.Compile {
+		why = "compiling is switched off"
+	} else if other != "" {
+		why = fmt.Sprintf("the policy %q is not compiled", other)
+	}
+	for i := range out {
+		if out[i].Way == "compiled" && why != "" {
+			out[i].Way, out[i].Why = "postgres", why
+		}
+	}
+	return out
+}
+
+// compilable tells what speaks against compiling any policy of a table.
+func compilable(t *schema.TableDef, a schema.Access) error {
+	switch {
+	case !t.UTF8:
+		return errors.New("the server's encoding is not UTF8")
+	case !a.Builtins:
+		return errors.New("the role lacks EXECUTE on functions of pg_catalog, or there are casts of somebody's own")
+	}
+	return nil
+}
+
+// compile gives the predicate, or nil where a part of it is not compiled.
+func compile(t *schema.TableDef, role string) *predicate {
+	access := t.Access[role]
+	if compilable(t, access) != nil {
+		return nil
+	}
+	c := newCompiler(t, role)
+	var permissive, terms []formula
+	for _, i := range access.Policies {
+		q := t.Policies[i]
+		if q.Using == "" {
+			continue // lets nothing in, keeps nothing out: see condition
+		}
+		f, err := c.policy(q)
+		switch {
+		case err != nil:
+			return nil
+		case q.Permissive:
+			permissive = append(permissive, f)
+		default:
+			terms = append(terms, f)
+		}
+	}
+	terms = append(terms, formula{typ: "bool", eval: some(permissive)})
+	return &predicate{formula{typ: "bool", eval: all(terms)}}
+}
+
+func (c *compiler) policy(q schema.Policy) (formula, error) {
+	if q.Using == "" {
+		return formula{}, nil
+	}
+	n, err := parseExpression(q.Using)
+	if err != nil {
+		return formula{}, err
+	}
+	return c.condition(n)
+}
+
+// judge decides on a task's images that are known. It gives false where Postgres has to be asked,
+// which then decides on all of them.
+func (p *predicate) judge(j *judgement, t *task) bool {
+	e := evaluation{role: t.as.principal.Role, settings: t.as.principal.Settings}
+	for _, i := range j.known {
+		e.image = j.q.Images[i]
+		visible := p.eval(&e).isTrue()
+		if e.refused {
+			for _, i := range j.known {
+				t.out[i] = authz.Undecided
+			}
+			return false
+		}
+		t.out[i] = verdict(visible)
+	}
+	return true
+}

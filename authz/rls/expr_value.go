@@ -1,0 +1,280 @@
+package rls
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/rowtide/rowtide/schema"
+)
+
+// readers read the text of a value as the input function of its type does, or refuse it. They
+// take less than Postgres takes: what they refuse it reads itself, or raises an error of.
+func readerOf(typ string, enums map[string]*schema.Type) func(e *evaluation, text string) datum {
+	if elem, ok := strings.CutSuffix(typ, "[]"); ok {
+		read := readerOf(elem, enums)
+		if read == nil || elem == "json" || elem == "jsonb" {
+			return nil
+		}
+		return func(e *evaluation, text string) datum { return readArray(e, text, read) }
+	}
+	if t := enums[typ]; t != nil {
+		return func(e *evaluation, text string) datum {
+			if !slices.Contains(t.Labels, text) {
+				return e.refuse()
+			}
+			return datum{s: text}
+		}
+	}
+	switch typ {
+	case "text":
+		return func(_ *evaluation, text string) datum { return datum{s: text} }
+	case "name":
+		return func(e *evaluation, text string) datum {
+			if len(text) > maxName {
+				return e.refuse()
+			}
+			return datum{s: text}
+		}
+	case "bool":
+		return readBool
+	case "int2":
+		return readInt(16)
+	case "int4":
+		return readInt(32)
+	case "int8":
+		return readInt(64)
+	case "uuid":
+		return readUUID
+	case "json", "jsonb":
+		return func(e *evaluation, text string) datum {
+			doc, ok := readDocument(text, typ == "jsonb")
+			if !ok {
+				return e.refuse()
+			}
+			return datum{doc: doc}
+		}
+	case "numeric":
+		return func(e *evaluation, text string) datum {
+			if _, ok := schema.CompareValues(typ, text, text); !ok || !plainNumber(text) {
+				return e.refuse()
+			}
+			return datum{s: text}
+		}
+	case "date", "timestamp", "timestamptz":
+		return func(e *evaluation, text string) datum {
+			if _, ok := schema.CompareValues(typ, text, text); !ok {
+				return e.refuse()
+			}
+			return datum{s: text}
+		}
+	}
+	return nil
+}
+
+// plainNumber tells a number that numeric writes as it stands.
+func plainNumber(s string) bool {
+	if len(s) > 100 || strings.ContainsAny(s, "eEnN+ ") {
+		return false
+	}
+	digits := strings.TrimPrefix(s, "-")
+	if len(digits) > 1 && digits[0] == '0' && digits[1] != '.' {
+		return false
+	}
+	return digits == s || strings.Trim(digits, "0.") != ""
+}
+
+func readBool(e *evaluation, text string) datum {
+	switch text {
+	case "t", "true":
+		return datum{i: 1}
+	case "f", "false":
+		return datum{}
+	}
+	return e.refuse()
+}
+
+// readInt reads what every version reads alike: blanks around, a sign, decimal digits.
+func readInt(bits int) func(e *evaluation, text string) datum {
+	return func(e *evaluation, text string) datum {
+		i, err := strconv.ParseInt(strings.Trim(text, " \t\n\r\f\v"), 10, bits)
+		if err != nil {
+			return e.refuse()
+		}
+		return datum{i: i}
+	}
+}
+
+// readUUID reads the usual form: the others are read by Postgres.
+func readUUID(e *evaluation, text string) datum {
+	if len(text) != 36 {
+		return e.refuse()
+	}
+	for i := range len(text) {
+		c := text[i]
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			if c != '-' {
+				return e.refuse()
+			}
+		} else if !isDigit(c) && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return e.refuse()
+		}
+	}
+	return datum{s: lowerASCII(text)}
+}
+
+// readArray reads an array of one dimension from its text, in the form that array_out gives it
+// and a little beyond. What is odd is refused.
+func readArray(e *evaluation, text string, read func(*evaluation, string) datum) datum {
+	if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
+		return e.refuse()
+	}
+	out := datum{}
+	if text == "{}" {
+		return out
+	}
+	for rest := text[1 : len(text)-1]; ; {
+		element, quoted, n := arrayElement(rest)
+		if n < 0 {
+			return e.refuse()
+		}
+		if !quoted && strings.EqualFold(element, "null") {
+			out.list = append(out.list, null)
+		} else {
+			out.list = append(out.list, read(e, element))
+		}
+		if n == len(rest) {
+			return out
+		}
+		rest = rest[n+1:] // behind the comma
+	}
+}
+
+// arrayElement reads up to a comma or the end; n is -1 where it is not read.
+func arrayElement(s string) (element string, quoted bool, n int) {
+	if !strings.HasPrefix(s, `"`) {
+		n = strings.IndexByte(s, ',')
+		if n < 0 {
+			n = len(s)
+		}
+		element = s[:n]
+		if element == "" || strings.ContainsAny(element, "{}\"\\ \t\n\r\f\v") {
+			return "", false, -1
+		}
+		return element, false, n
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\' && i+1 < len(s):
+			i++
+			b.WriteByte(s[i])
+		case c == '\\':
+			return "", true, -1
+		case c != '"':
+			b.WriteByte(c)
+		case i+1 == len(s) || s[i+1] == ',':
+			return b.String(), true, i + 1
+		default:
+			return "", true, -1
+		}
+	}
+	return "", true, -1
+}
+
+// textOf writes a value as its cast to text does.
+func textOf(typ string, enums map[string]*schema.Type) func(e *evaluation, a datum) datum {
+	switch typ {
+	case "text", "name", "uuid", "numeric":
+		return func(_ *evaluation, a datum) datum { return a }
+	case "bool":
+		return func(_ *evaluation, a datum) datum { return datum{s: strconv.FormatBool(a.i != 0)} }
+	case "int2", "int4", "int8":
+		return func(_ *evaluation, a datum) datum { return datum{s: strconv.FormatInt(a.i, 10)} }
+	}
+	if enums[typ] != nil {
+		return func(_ *evaluation, a datum) datum { return a }
+	}
+	return nil
+}
+
+// field is -> and ->> of a key.
+func field(d *document, key string) *document {
+	if d.kind != 'o' {
+		return nil
+	}
+	return d.fields[key]
+}
+
+// item is -> and ->> of an index; a negative one counts from the end.
+func item(d *document, i int64) *document {
+	if d.kind != 'a' {
+		return nil
+	}
+	if i < 0 {
+		i += int64(len(d.items))
+	}
+	if i < 0 || i >= int64(len(d.items)) {
+		return nil
+	}
+	return d.items[i]
+}
+
+// asDocument is the result of ->, asText that of ->>.
+func asDocument(_ *evaluation, d *document) datum {
+	if d == nil {
+		return null
+	}
+	return datum{doc: d}
+}
+
+func asText(e *evaluation, d *document) datum {
+	switch {
+	case d == nil || d.kind == 'n':
+		return null
+	case d.kind == 'o' || d.kind == 'a':
+		return e.refuse() // json and jsonb write them in ways of their own
+	}
+	return datum{s: d.text}
+}
+
+// follow is #> and #>> of a path.
+func follow(e *evaluation, d *document, path []datum) *document {
+	for _, step := range path {
+		switch {
+		case step.null:
+			return nil
+		case d == nil:
+		case d.kind == 'o':
+			d = field(d, step.s)
+		case d.kind == 'a':
+			// strtol reads many forms of a number: only the plain one is read here.
+			i, err := strconv.ParseInt(step.s, 10, 32)
+			if err != nil && strings.ContainsAny(step.s, "0123456789") || err == nil && strconv.FormatInt(i, 10) != step.s {
+				e.refuse()
+				return nil
+			}
+			if err != nil {
+				return nil
+			}
+			d = item(d, i)
+		default:
+			d = nil
+		}
+	}
+	return d
+}
+
+// hasKey is the operator ?: a key of an object, a string among an array's elements, or the
+// string that the value is.
+func hasKey(d *document, key string) bool {
+	switch d.kind {
+	case 'o':
+		return d.fields[key] != nil
+	case 'a':
+		return slices.ContainsFunc(d.items, func(i *document) bool { return i.kind == 's' && i.text == key })
+	case 's':
+		return d.text == key
+	}
+	return false
+}
