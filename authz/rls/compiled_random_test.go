@@ -1,0 +1,240 @@
+package rls_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/authz/rls"
+)
+
+// A grammar writes expressions of what is compiled, and of a little beyond.
+type grammar struct{ *rand.Rand }
+
+func (r grammar) pick(of ...string) string { return of[r.IntN(len(of))] }
+
+func (r grammar) text(d int) string {
+	if d <= 0 {
+		return r.pick("owner", "short", "'u1'", "'ü'", "''", "'7'", "NULL::text", "label", "kind::text", "current_user::text", "who::text")
+	}
+	return r.pick(
+		r.text(0), "current_setting('app.a')", "current_setting('APP.a', true)", "current_setting('app.b', true)", "nullif("+r.text(d-1)+", "+r.text(d-1)+")",
+		"coalesce("+r.text(d-1)+", "+r.text(d-1)+")", "("+r.text(d-1)+" || "+r.text(d-1)+")", r.doc(d-1)+" ->> "+r.key(), r.doc(d-1)+" ->> "+r.key(),
+		r.doc(d-1)+" #>> "+r.path(), r.doc(d-1)+" ->> "+r.pick("0", "1", "-1", "n", "2-1"), "CASE WHEN "+r.cond(d-1)+" THEN "+r.text(d-1)+" ELSE "+r.text(d-1)+" END",
+		"("+r.num(d-1)+")::text", "app.claim("+r.text(d-1)+")", "app.pair("+r.text(d-1)+", "+r.text(d-1)+")", "(SELECT app.claim('sub'))", "("+r.cond(d-1)+")::text", "price::text",
+		"app.email()", "("+r.text(d-1)+")::varchar", "upper("+r.text(d-1)+")", "app.kept("+r.text(d-1)+")",
+	)
+}
+
+func (r grammar) key() string {
+	return r.pick("'sub'", "'n'", "'x'", "'a'", "''", "'ü'", "owner", "NULL::text", "'list'")
+}
+
+func (r grammar) path() string {
+	return r.pick("'{a,b}'", "'{list,0}'", "'{list,-1}'", "'{list,x}'", "ARRAY['a', owner]", "'{sub}'", "'{a,NULL}'", "'{list,01}'", "'{}'", "'{list,1,b}'")
+}
+
+func (r grammar) doc(d int) string {
+	if d <= 0 || r.IntN(2) == 0 {
+		return r.pick("current_setting('app.doc', true)::json", "current_setting('app.doc', true)::jsonb", "nullif(current_setting('app.doc', true), '')::jsonb", "doc", "docb", "app.jwt()", "coalesce("+r.pick("app.jwt()", "docb")+", docb)")
+	}
+	return "(" + r.doc(d-1) + r.pick(" -> ", " -> ") + r.pick(r.key(), "0", "-1", "1") + ")"
+}
+
+func (r grammar) num(d int) string {
+	if d <= 0 {
+		return r.pick("n", "small", "big", "id", "0", "1", "-7", "2147483647", "(-32768)::int2", "NULL::int", "length(owner)")
+	}
+	return r.pick(r.num(0), "("+r.text(d-1)+")::int", "("+r.text(d-1)+")::bigint", "("+r.num(d-1)+r.pick(" + ", " - ", " * ", " / ", " % ")+r.num(d-1)+")", "coalesce("+r.num(d-1)+", n)",
+		"(n & "+r.pick("1", "n")+")", "(n | 4)", "nullif("+r.num(d-1)+", 0)", "("+r.num(d-1)+")::"+r.pick("int", "bigint", "smallint"), "app.add("+r.pick("n", "1", "id")+", 1)", "(current_setting('app.n', true))::int", "app.uid()::text::int", "- n",
+		"(CASE n WHEN 1 THEN "+r.num(d-1)+" WHEN id THEN 2 ELSE 3 END)")
+}
+
+func (r grammar) uuid(d int) string {
+	if d <= 0 {
+		return r.pick("who", "app.uid()", "(SELECT app.uid())", "'00000000-0000-4000-8000-000000000001'::uuid")
+	}
+	return "(" + r.text(d-1) + ")::uuid"
+}
+
+func (r grammar) compare() string {
+	return r.pick(" = ", " = ", " <> ", " IS DISTINCT FROM ", " IS NOT DISTINCT FROM ")
+}
+
+func (r grammar) order() string { return r.pick(" = ", " <> ", " < ", " <= ", " > ", " >= ", " != ") }
+
+func (r grammar) cond(d int) string {
+	if d > 1 && r.IntN(5) > 1 {
+		a, b := r.cond(d-1), r.cond(d-1)
+		return "(" + r.pick(a+" AND "+b, a+" OR "+b, "NOT "+a, a+" IS "+r.pick("", "NOT ")+r.pick("TRUE", "FALSE", "UNKNOWN", "NULL"), "CASE WHEN "+a+" THEN "+b+" END", "coalesce("+a+", "+b+")", a+" = "+b) + ")"
+	}
+	if d <= 0 {
+		return r.pick("open", "true", "NULL::bool", "n = 1", "owner <> 'u1'", "docb IS NULL")
+	}
+	d = min(d, 2)
+	return "(" + r.pick(
+		"open", "true", "false", "NULL::bool", r.text(d)+r.compare()+r.text(d-1), r.text(d)+r.compare()+r.text(d), r.num(d)+r.order()+r.num(d-1), r.num(d)+r.order()+r.num(d),
+		"who"+r.compare()+r.uuid(d), "who"+r.order()+r.uuid(0), "price"+r.order()+r.pick("1.50", "'-0.5'", "n", "price", "("+r.text(1)+")::numeric"),
+		"kind"+r.order()+r.pick("'b'", "kind", "(app.claim('x'))::app.kind"), "at"+r.order()+r.pick("'2020-01-01'", "'infinity'", "'2020-06-01 12:30:00.5+02'", "at"), "day"+r.order()+r.pick("'2020-01-01'", "day"), "stamp"+r.order()+"'2020-01-01 10:00'",
+		r.text(d)+" IN ('u1', '7', "+r.text(0)+")", r.num(1)+r.pick(" IN ", " NOT IN ")+"(1, 2, n)", r.num(1)+r.pick(" = ANY ", " <> ALL ", " < ANY ", " >= ALL ")+"(list)", "owner = ANY (names)", "who = ANY (ids)", "kind IN ('a', 'c')", "owner <> ALL (ARRAY['u1', NULL, short])",
+		r.text(d-1)+" = ANY (string_to_array(current_setting('app.a'), ','))", "n = ANY ((current_setting('app.list', true))::int[])", "owner = ANY ((current_setting('app.list', true))::text[])",
+		"("+r.text(d)+")::bool", "("+r.doc(d)+")"+r.pick(" IS NULL", " IS NOT NULL"), r.text(d)+" IS NULL", r.num(d)+" IS NOT NULL", "app.jwt() -> "+r.key()+" ? "+r.text(0), "docb ? "+r.text(0), "current_user = "+r.pick("owner", "'{0}'", "'u1'"),
+		"app.mine(owner, n)", "app.open(open)", "app.standard(n)", "owner LIKE 'u%'", "label = current_user", "n BETWEEN "+r.num(d-1)+" AND 3", "EXISTS (SELECT FROM app.other WHERE x = n)", "at > now()", "docb @> '{\"a\":1}'", "app.path('7')",
+	) + ")"
+}
+
+// compiledWorld is a table of every type that is compiled, and functions as people write them.
+const compiledWorld = `CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO {0}, {1}; CREATE TYPE app.kind AS ENUM ('b', 'a', 'c');
+CREATE TABLE app.other (x int); INSERT INTO app.other VALUES (1); GRANT SELECT ON app.other TO {0};
+CREATE FUNCTION app.jwt() RETURNS jsonb LANGUAGE sql STABLE AS $$ select coalesce(nullif(current_setting('app.doc2', true), ''), nullif(current_setting('app.doc', true), ''))::jsonb $$;
+CREATE FUNCTION app.claim(k text) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT nullif(current_setting('app.doc', true), '')::json ->> k -- the claim
+$$;
+CREATE FUNCTION app.email() RETURNS varchar LANGUAGE sql STABLE RETURN (current_setting('app.doc')::jsonb ->> 'x')::varchar;
+CREATE FUNCTION app.pair(a text, text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS $$ select case when a = $2 then 'same' when pair.a <> 'u1' or not $2 = '' and $2 is not null then a || '/' || $2 end $$;
+CREATE FUNCTION app.kept(a text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS $$ select coalesce(nullif(a, 'u1'), 'none') $$;
+CREATE FUNCTION app.add(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS $$ select a + b * 2 - -1 $$;
+CREATE FUNCTION app.uid() RETURNS uuid LANGUAGE sql STABLE AS $$ select coalesce(nullif(current_setting('app.sub', true), ''), nullif(current_setting('app.doc', true), '')::jsonb->>'sub')::uuid $$;
+CREATE FUNCTION app.mine(o text, i int) RETURNS bool LANGUAGE sql STABLE SET search_path = '' AS $$ SELECT o in ('u1', 'u2') and i > 0 or i is null and not o = 'u1' or i = 2 and o is distinct from 'u2' $$;
+CREATE FUNCTION app.open(o bool) RETURNS bool LANGUAGE sql VOLATILE AS $$ select o is not false $$;
+CREATE FUNCTION app.standard(n int) RETURNS bool LANGUAGE sql STABLE BEGIN ATOMIC SELECT n = 1 OR current_user = 'nobody'; END;
+CREATE FUNCTION app.path(k text) RETURNS bool LANGUAGE sql SECURITY DEFINER AS $$ select current_user = k $$;
+CREATE TABLE t (id int, owner text, short varchar(20), label name, n int, small int2, big int8, price numeric(12,3), open bool, who uuid, kind app.kind, at timestamptz, day date, stamp timestamp, doc json, docb jsonb, list int[], names text[], ids uuid[]);
+ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO {0}, {1}`
+
+var documents = []string{
+	``, `{}`, `null`, `[]`, `"u1"`, `7`, `{"sub":"00000000-0000-4000-8000-000000000001","n":1,"x":"u1","a":{"b":"u1"},"list":["u1",{"b":null},"7"]}`, `{"sub":null,"n":"1","x":["u1"],"list":"u1"}`,
+	`{"sub":"u1","sub":"7","n":1.0,"a":{"b":1},"a":{"c":2}}`, `{"n":1.50e1,"x":"7"}`, `{"n":-0,"x":-0.0,"sub":"00000000-0000-4000-8000-00000000000A"}`, `{"x":"\u00fc","":"u1","ü":"\ud83d\ude00"}`,
+	`{"x":"\u0000"}`, `{"x":"\ud800"}`, `{"x":"u1`, ` { "x" : "u1" , "n" : [ ] } `, `{"x":true,"n":false,"sub":{}}`, `["u1","7",null]`, `[{"x":"u1"}]`, `{"x":1e400000}`, `{"x":01}`, `{"x":"a` + "\t" + `b"}`, `nul`, `{"x":null,}`,
+	`{"n":99999999999,"x":" 7 ","sub":"{00000000-0000-4000-8000-000000000001}"}`, `{"n":"+7","x":"yes","sub":"1"}`, `{"x":"` + strings.Repeat("u", 5000) + `"}`, strings.Repeat("[", 300) + strings.Repeat("]", 300),
+	`{"x":123456789012345678901234567890.10,"n":"0x1"}`, `{"x":"\/\b\"\\","n":""}`, `{"list":[1,"7",[true]],"x":"t"}`,
+}
+
+func (r grammar) principal(w *world) *authz.Principal {
+	doc := documents[r.IntN(len(documents))]
+	if r.IntN(3) == 0 {
+		doc = documents[6]
+	}
+	return authz.NewPrincipal(w.names[r.IntN(2)], "x", []authz.Setting{
+		{Name: "app.doc", Value: doc}, {Name: "app.doc2", Value: r.pick("", "", "", `{"x":"u2"}`)}, {Name: "App.A", Value: r.pick("", "u1", "7", "u1,7", "ü", "' OR true --")}, {Name: "app.b", Value: r.pick("", "u1", "-3", "{")},
+		{Name: "app.sub", Value: r.pick("", "", "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-00000000000a", "u1")}, {Name: "app.n", Value: r.pick("1", "2", " 1 ", "1", "", "x", "99999999999")},
+		{Name: "app.list", Value: r.pick("{}", "{1,2}", "{1,NULL}", `{"u1",u2}`, "", "{{1}}", "{ 1 }", "1,2", `{"a\"b",null}`)},
+	}, noExpiry)
+}
+
+func (r grammar) row() []string {
+	return []string{
+		r.pick("0", "1", "2"), r.pick("'u1'", "'u2'", "'7'", "''", "NULL", "'ü'", "'1'", "'t'", `E'"\\'`), r.pick("'u1'", "'7'", "NULL", "'u '"), r.pick("'u1'", "'x'", "NULL"), r.pick("0", "1", "2", "NULL", "-2147483648"), r.pick("-32768", "1", "NULL"),
+		r.pick("1", "9223372036854775807", "NULL", "-9223372036854775808"), r.pick("1.5", "0", "-0.5", "'NaN'", "NULL", "1"), r.pick("true", "false", "NULL"), r.pick("'00000000-0000-4000-8000-000000000001'", "'00000000-0000-4000-8000-00000000000A'", "NULL"), r.pick("'a'", "'b'", "'c'", "NULL"),
+		r.pick("'2020-01-01'", "'infinity'", "'2020-06-01 10:30:00.5Z'", "'0044-03-15 BC'", "NULL"), r.pick("'2020-01-01'", "'2021-01-01'", "'-infinity'", "NULL"), r.pick("'2020-01-01 10:00'", "'2019-01-01'", "NULL"),
+		r.pick(`'{"a":{"b":"u1"},"x":"7"}'`, `'{"a":1,"a":2}'`, "NULL", `'"u1"'`, `'[1]'`), r.pick(`'{"a":1,"x":"u1"}'`, "NULL", `'["u1",1]'`, `'"u1"'`, `'{"n":1.50}'`), r.pick("'{}'", "'{1,NULL}'", "'{0,2}'", "NULL", "'{{5},{6}}'", "'[0:1]={1,2}'"),
+		r.pick("'{}'", `'{u1,"a,b",NULL,"NULL","x\"y"}'`, "NULL", "'{7}'"), r.pick("NULL", "'{00000000-0000-4000-8000-000000000001}'"),
+	}
+}
+
+// seed is of ROWTIDE_TEST_SEED, or new.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	s := uint64(time.Now().UnixNano())
+	if env := os.Getenv("ROWTIDE_TEST_SEED"); env != "" {
+		var err error
+		if s, err = strconv.ParseUint(env, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("ROWTIDE_TEST_SEED=%d", s)
+	return s
+}
+
+func decisions(t *testing.T) int {
+	t.Helper()
+	n := 20000
+	if env := os.Getenv("ROWTIDE_TEST_DECISIONS"); env != "" {
+		var err error
+		if n, err = strconv.Atoi(env); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// TestCompiledPoliciesAgreeWithPostgres compares policies that are compiled, and that never ask
+// Postgres in process, with those that Postgres evaluates over the image; one image of each round
+// also with a real SELECT. ROWTIDE_TEST_SEED replays a run, ROWTIDE_TEST_DECISIONS makes it longer.
+func TestCompiledPoliciesAgreeWithPostgres(t *testing.T) {
+	t.Parallel()
+	r := grammar{rand.New(rand.NewPCG(seed(t), 2))}
+	w := newWorld(t, 2, compiledWorld)
+	compiler := w.newJudge(t, func(c *rls.Config) { c.Compile = true })
+	atAll, compiled, inProcess, visible, most := 0, 0, 0, 0, decisions(t)
+	for round := 0; inProcess < most; round++ {
+		var sql strings.Builder
+		sql.WriteString("TRUNCATE t; DO $$ DECLARE p name; BEGIN FOR p IN SELECT polname FROM pg_policy WHERE polrelid = 't'::regclass LOOP EXECUTE format('DROP POLICY %I ON t', p); END LOOP; END $$;")
+		for range 10 {
+			fmt.Fprintf(&sql, "INSERT INTO t VALUES (%s);", strings.Join(r.row(), ", "))
+		}
+		w.exec(t, sql.String())
+		var policies strings.Builder
+		made := 0
+		for i := range 1 + r.IntN(3) {
+			kind := ""
+			if i > 0 {
+				kind = r.pick("", "AS RESTRICTIVE")
+			}
+			policy := w.fill(fmt.Sprintf("CREATE POLICY p%d ON t %s USING (%s)", i, kind, r.cond(1+r.IntN(3))))
+			// Not every sentence has types.
+			if _, err := w.admin.Exec(t.Context(), "SET search_path = public; "+policy).ReadAll(); err == nil {
+				made++
+				policies.WriteString(policy + ";\n")
+			}
+		}
+		w.run(t, "SET search_path = pg_catalog")
+		if made == 0 {
+			continue
+		}
+		atAll++
+		tab := w.table(t, "t")
+		ways := compiler.Ways(tab, w.names[0])
+		if len(ways) == 0 || ways[0].Way != "compiled" {
+			continue
+		}
+		compiled++
+		images, places := w.rows(t, tab)
+		who := make([]*authz.Principal, 24)
+		for i := range who {
+			who[i] = r.principal(w)
+		}
+		want, got := w.ask(t, tab, images, who...), w.askOf(t, compiler, tab, images, who...)
+		// Without a transaction nothing is asked: what is decided is decided in process.
+		alone, err := compiler.Judge(t.Context(), authz.Question{Table: tab, Images: images, Principals: who})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range who {
+			for k := range images {
+				if got[i][k] != want[i][k] || alone[i][k] != want[i][k] && alone[i][k] != authz.Undecided {
+					t.Fatalf("round %d, as %s %v, row %v: verdict %d, %d in process, %d of Postgres\n%s", round, who[i].Role, who[i].Settings, images[k], got[i][k], alone[i][k], want[i][k], policies.String())
+				}
+				if alone[i][k] != authz.Undecided {
+					inProcess++
+				}
+				if want[i][k] == authz.Visible {
+					visible++
+				}
+			}
+		}
+		k, i := r.IntN(len(places)), r.IntN(len(who))
+		if truth := w.truth(t, tab, places[k:k+1], who[i]); (truth[0] == "t") != (got[i][k] == authz.Visible) {
+			t.Fatalf("round %d, as %s %v, row %v: verdict %d, SELECT says %s\n%s", round, who[i].Role, who[i].Settings, images[k], got[i][k], truth[0], policies.String())
+		}
+	}
+	t.Logf("%d sets of policies, %d of them compiled, %d decisions in process, %d images visible", atAll, compiled, inProcess, visible)
+	if visible*20 < inProcess || compiled < 20 {
+		t.Error("the policies are too much alike")
+	}
+}
