@@ -2,10 +2,7 @@ package rowtide
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 
 	"github.com/rowtide/rowtide/schema"
@@ -22,26 +19,6 @@ type ReadConfig struct {
 	// Annotations is a file of COMMENT ON statements; objects named there ignore their comments
 	// in the database. Defaults to none.
 	Annotations string
-}
-
-// readAnnotations reads a file of annotations; "" is none.
-func readAnnotations(path string) (*annotation.File, error) {
-	if path == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(path)
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return nil, fmt.Errorf("--annotations %s: %w: name a file of COMMENT ON statements, such as rowtide lint --dump writes", path, pe.Err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read --annotations: %w", err)
-	}
-	f, err := annotation.ParseFile(path, string(text))
-	if err != nil {
-		return nil, fmt.Errorf("--annotations: %w", err)
-	}
-	return f, nil
 }
 
 // loadDatabase reads a database and its annotations. A file may annotate tables that bear no
@@ -96,7 +73,7 @@ func SDL(ctx context.Context, cfg ReadConfig, role string) (string, []schema.Pro
 
 // readOnce is for commands that read the catalog and end.
 func readOnce(ctx context.Context, cfg ReadConfig, roles []string) (*schema.Catalog, schema.Database, []schema.Problem, error) {
-	f, err := readAnnotations(cfg.Annotations)
+	f, err := annotation.ReadFile(cfg.Annotations)
 	if err != nil {
 		return nil, schema.Database{}, nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rowtide/rowtide/migrations"
+	"github.com/rowtide/rowtide/schema/annotation"
 )
 
 // A Config says what to serve and to whom. Fields left at their zero value take the default
@@ -174,7 +175,7 @@ func (c Config) checkClients() error {
 }
 
 func (c Config) checkNames() error {
-	if _, err := readAnnotations(c.Annotations); err != nil {
+	if _, err := annotation.ReadFile(c.Annotations); err != nil {
 		return err
 	}
 	if c.Publication == "" || len(migrations.InsertPublication(c.Publication)) > 63 { // NAMEDATALEN - 1

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rowtide/rowtide/migrations"
 	"github.com/rowtide/rowtide/schema"
+	"github.com/rowtide/rowtide/schema/annotation"
 	"github.com/rowtide/rowtide/schema/introspect"
 )
 
@@ -79,7 +80,7 @@ func Sync(ctx context.Context, cfg SetupConfig) (SetupReport, error) {
 // annotated are the tables to publish: those that are served, or will be once published. The
 // problems are those that publishing will not mend.
 func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []schema.Problem, error) {
-	f, err := readAnnotations(cfg.Annotations)
+	f, err := annotation.ReadFile(cfg.Annotations)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -36,7 +36,7 @@ type source struct {
 
 // openSource connects, and finds what has to be mended before the service can start.
 func openSource(ctx context.Context, cfg Config) (*source, error) {
-	f, err := readAnnotations(cfg.Annotations)
+	f, err := annotation.ReadFile(cfg.Annotations)
 	if err != nil {
 		return nil, err
 	}

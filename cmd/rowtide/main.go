@@ -36,6 +36,7 @@ type commands struct {
 	Migrate   migrateCmd   `cmd:"" help:"Make, remove or show Rowtide's own objects in a database."`
 	Sync      syncCmd      `cmd:"" help:"Bring publication and replica identity in line with the annotations."`
 	Lint      lintCmd      `cmd:"" help:"Check the annotations: what is wrong, where, and what to write."`
+	Doctor    doctorCmd    `cmd:"" help:"Examine server, slot, publication, grants, roles and policies: each finding with what mends it."`
 	Schema    schemaCmd    `cmd:"" help:"Print the GraphQL schema that a role sees."`
 	Subscribe subscribeCmd `cmd:"" help:"Follow a subscription in the terminal, one JSON result a line."`
 	Token     tokenCmd     `cmd:"" help:"Print a token signed with --jwt-secret."`

@@ -49,6 +49,7 @@ var table = []rule{
 	{pkg: "fanout/graphqlhttp", ours: []string{"fanout", "authz", "schema", "cdc"}, tests: []string{"fanout/bus", "fanout/bus/membus"}, linked: true},
 
 	{pkg: "migrations", ours: []string{"cdc", "schema"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/jackc/pgerrcode", "github.com/golang-migrate/migrate/v4"}, linked: true},
+	{pkg: "internal/doctor", ours: []string{"migrations", "schema", "schema/annotation", "schema/introspect", "cdc"}, linked: true},
 	{pkg: "testcontainers", outside: none, linked: true},
 	{pkg: "internal/client", linked: true},
 	{pkg: "console", outside: none, tests: []string{"*"}, linked: true},

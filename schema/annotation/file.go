@@ -1,6 +1,10 @@
 package annotation
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -44,6 +48,26 @@ func ParseFile(name, sql string) (*File, error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+// ReadFile reads the file that --annotations names; "" is none.
+func ReadFile(path string) (*File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return nil, fmt.Errorf("--annotations %s: %w: name a file of COMMENT ON statements, such as rowtide lint --dump writes", path, pe.Err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read --annotations: %w", err)
+	}
+	f, err := ParseFile(path, string(text))
+	if err != nil {
+		return nil, fmt.Errorf("--annotations: %w", err)
+	}
+	return f, nil
 }
 
 type fileParser struct {
