@@ -149,16 +149,20 @@ func TestFilterMatchesBySQLsLogic(t *testing.T) {
 
 func TestBindOrdersARowByTheTablesColumns(t *testing.T) {
 	t.Parallel()
-	c := catalog(t, todoItems())
+	total := column("total", typ("int4"))
+	total.Generated = 's'
+	d := todoItems()
+	d.Columns = append([]schema.ColumnDef{total}, d.Columns...)
+	c, _ := schema.New(database(d), schema.Options{})
 	tab := c.Table(1000)
 	rel := &cdc.Relation{OID: 1000, Schema: "public", Name: "todo_items", Columns: []cdc.Column{
-		{Name: "title", Type: 25}, {Name: "id", Type: 23}, {Name: "is_done", Type: 16}, {Name: "due", Type: 1184},
+		{Name: "id", Type: 23}, {Name: "title", Type: 25}, {Name: "is_done", Type: 16}, {Name: "due", Type: 1184},
 	}}
 	b, err := tab.Bind(rel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := b.Image(row("x", "1", "t", "NULL")); !got.Equal(row("1", "x", "t", "NULL")) {
+	if got := b.Image(row("1", "x", "t", "NULL")); got[0] != cdc.AbsentValue() || !got[1:].Equal(row("1", "x", "t", "NULL")) {
 		t.Errorf("image %v", got)
 	}
 	if b.Image(nil) != nil {
@@ -179,6 +183,7 @@ func TestBindRefusesARelationOfAnotherState(t *testing.T) {
 		"has OID 7":         func(rel *cdc.Relation) { rel.OID = 7 },
 		`no column "title"`: func(rel *cdc.Relation) { rel.Columns[1].Name = "name" },
 		`no column "due"`:   func(rel *cdc.Relation) { rel.Columns = rel.Columns[:3] },
+		"at another place":  func(rel *cdc.Relation) { rel.Columns[0], rel.Columns[3] = rel.Columns[3], rel.Columns[0] },
 		"knows 4 of them":   func(rel *cdc.Relation) { rel.Columns = append(rel.Columns, cdc.Column{Name: "new", Type: 25}) },
 	} {
 		rel := &cdc.Relation{OID: 1000, Schema: "public", Name: "todo_items", Columns: []cdc.Column{

@@ -34,7 +34,9 @@ type Column struct {
 }
 
 // Bind joins the columns of a relation of the stream to those of the table, by name. It is an
-// error where they differ: the catalog is older or newer than the stream.
+// error where they differ: the catalog is older or newer than the stream. Both are in attribute
+// order, so one that differs means that columns took the names of others: policies and filters
+// that were read before would read the wrong ones.
 func (t *Table) Bind(rel *cdc.Relation) (*Binding, error) {
 	if rel.OID != t.Def.OID {
 		return nil, fmt.Errorf("bind relation %s: it has OID %d, table %s.%s has %d",
@@ -42,9 +44,13 @@ func (t *Table) Bind(rel *cdc.Relation) (*Binding, error) {
 	}
 	b := &Binding{from: make([]int, len(t.Columns))}
 	b.same = len(rel.Columns) == len(t.Columns)
-	found := 0
+	found, last := 0, -1
 	for i, c := range t.Columns {
 		at := rel.Column(c.Def.Name)
+		if at >= 0 && at < last {
+			return nil, fmt.Errorf("bind relation %s: column %q is at another place in the stream than in the catalog", rel, c.Def.Name)
+		}
+		last = max(last, at)
 		b.from[i] = at
 		if at < 0 {
 			if c.Def.Generated != 0 {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/authz/rls"
 	"github.com/rowtide/rowtide/cdc"
 )
 
@@ -17,6 +18,7 @@ func BenchmarkJudge(b *testing.B) {
 		CREATE TABLE team (id int PRIMARY KEY, team int, body text); ALTER TABLE team ENABLE ROW LEVEL SECURITY; GRANT SELECT ON team TO {0};
 		CREATE POLICY p ON team USING (team IN (SELECT m.team FROM member m WHERE m.who = (current_setting('request.jwt.claims', true)::json ->> 'sub')))`)
 	xid := w.settled(b)
+	compiler := w.newJudge(b, func(c *rls.Config) { c.Compile = true })
 	for _, name := range []string{"own", "team"} {
 		tab := w.table(b, name)
 		for _, size := range [][2]int{{1, 1}, {1, 20}, {10, 20}, {100, 20}, {1000, 20}, {10, 1000}} {
@@ -31,15 +33,20 @@ func BenchmarkJudge(b *testing.B) {
 			for i := range size[1] {
 				q.Principals = append(q.Principals, w.as(0, fmt.Sprintf(`{"sub":"u%d"}`, i)))
 			}
-			b.Run(fmt.Sprintf("%s/images=%d/principals=%d", name, size[0], size[1]), func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					if _, err := w.judge.Judge(b.Context(), q); err != nil {
-						b.Fatal(err)
-					}
+			for way, judge := range map[string]*rls.Postgres{"postgres": w.judge, "compiled": compiler} {
+				if name == "team" && way == "compiled" {
+					continue
 				}
-				b.ReportMetric(float64(b.N*size[0]*size[1])/b.Elapsed().Seconds(), "judgements/s")
-			})
+				b.Run(fmt.Sprintf("%s/%s/images=%d/principals=%d", name, way, size[0], size[1]), func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						if _, err := judge.Judge(b.Context(), q); err != nil {
+							b.Fatal(err)
+						}
+					}
+					b.ReportMetric(float64(b.N*size[0]*size[1])/b.Elapsed().Seconds(), "judgements/s")
+				})
+			}
 		}
 	}
 }

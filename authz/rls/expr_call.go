@@ -221,7 +221,13 @@ func (c *compiler) lookInto(n *node) (formula, error) {
 	find := func(_ *evaluation, a, b datum) *document { return field(a.doc, b.s) }
 	switch {
 	case r.typ == "int4":
-		find = func(_ *evaluation, a, b datum) *document { return item(a.doc, b.i) }
+		find = func(e *evaluation, a, b datum) *document {
+			if a.doc.kind != 'a' && a.doc.kind != 'o' {
+				e.refuse() // jsonb holds it as an array of one, and json does not
+				return nil
+			}
+			return item(a.doc, b.i)
+		}
 	case want == "text[]":
 		find = func(e *evaluation, a, b datum) *document {
 			if a.doc.repeated || len(b.list) == 0 {
