@@ -47,6 +47,9 @@ func TestNewCatalogTouchesOnlyWhoIsConcerned(t *testing.T) {
 		"no row-level security any more": {changed(func(d *schema.TableDef) {
 			d.Access = map[string]schema.Access{"web_user": {Usage: true, Columns: []bool{true, true, true, false}}}
 		}), "policy_changed"},
+		"row-level security without a policy": {changed(func(d *schema.TableDef) {
+			d.Access = map[string]schema.Access{"web_user": {Usage: true, Columns: []bool{true, true, true, false}, RowSecurity: true}}
+		}), "policy_changed"},
 		"a field is gone":          {changed(func(d *schema.TableDef) { d.Columns[2].Directives.Omit = true }), ends},
 		"a field was retyped":      {changed(func(d *schema.TableDef) { d.Columns[2].Type = column(3, "", "int4", 23).Type }), ends},
 		"a field became nullable":  {changed(func(d *schema.TableDef) { d.Columns[2].NotNull = false }), ends},

@@ -166,6 +166,11 @@ func (d *Dispatcher) attempt(ctx context.Context, s *Subscription, p plan) error
 	if done, err := c.handOver(ctx); done || err != nil {
 		return err
 	}
+	if !c.announced { // what commits from now on arrives, if by way of the bus
+		if err := c.live(ctx); err != nil {
+			return err
+		}
+	}
 	return c.replay(ctx)
 }
 
@@ -191,12 +196,12 @@ func (c *chase) snapshot(ctx context.Context, reason string) error {
 	c.pos = c.d.registry.attach(c.s, cdc.Position{})
 	v := c.s.present()
 	begin := func(seen cdc.Snapshot) error {
-		c.d.settled.prune(seen)
+		c.d.registry.settled.prune(seen)
 		c.s.see(&seen)
 		return c.push(ctx, v, schema.Change{Kind: schema.KindReset, Reason: reason})
 	}
 	row := func(r cdc.Row) error { return c.row(ctx, v, r) }
-	return c.d.cfg.Snapshots.Snapshot(ctx, v.principal, v.op.Table, v.readable, c.d.settled.list(), begin, row)
+	return c.d.cfg.Snapshots.Snapshot(ctx, v.principal, v.op.Table, v.readable, c.d.registry.settled.list(), begin, row)
 }
 
 func (c *chase) row(ctx context.Context, v view, r cdc.Row) error {

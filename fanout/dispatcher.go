@@ -19,7 +19,6 @@ type Dispatcher struct {
 	cfg      Config
 	log      *slog.Logger
 	registry *registry
-	settled  settled
 	matcher  matcher
 	// armed is closed once Run reads the bus: who attaches from then on misses nothing.
 	armed chan struct{}
@@ -118,7 +117,7 @@ func (d *Dispatcher) open(ctx context.Context) (bus.Stream, cdc.Position, error)
 				continue
 			}
 		} else {
-			d.registry.enter(oldest.Commit)
+			d.registry.enter(oldest.Commit, 0)
 		}
 		return s, newest, nil
 	}
@@ -137,7 +136,7 @@ func (d *Dispatcher) reopen(ctx context.Context) (bus.Stream, cdc.Position, erro
 // lost goes on at a position that the dispatcher did not read up to.
 func (d *Dispatcher) lost(newest cdc.Position) {
 	d.log.Error("the bus no longer holds what was to be dispatched: every subscription resyncs", "position", newest.String())
-	d.registry.enter(newest.Commit)
+	d.registry.enter(newest.Commit, 0)
 	d.inside = newest.Seq != cdc.EndOfTransaction
 	clear(d.tailed)
 	for _, s := range d.registry.all() {
@@ -218,10 +217,9 @@ func (d *Dispatcher) arm(target cdc.Position) {
 
 // dispatch gives a batch to the subscriptions concerned. Its error is that ctx has ended.
 func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
-	// Once entered, the transaction is behind everyone who attaches: their snapshots must
-	// see it, under the policies that it may have made. So it is settled first.
-	d.settled.add(b.XID)
-	d.registry.enter(b.Commit)
+	// Once entered, the transaction is behind everyone who attaches: their snapshots see it,
+	// and the policies that it may have made.
+	d.registry.enter(b.Commit, b.XID)
 	if d.cfg.OnMessage != nil {
 		for _, m := range b.Messages {
 			d.cfg.OnMessage(ctx, b.Transaction, m)
@@ -270,7 +268,7 @@ func split(b *cdc.Batch) (events map[uint32][]*cdc.Event, everyone string) {
 
 func (d *Dispatcher) resyncEveryone(b *cdc.Batch, reason string) {
 	if reason == reasonTimeline {
-		d.settled.clear() // transactions of another history may never be visible here
+		d.registry.settled.clear() // transactions of another history may never be visible here
 	}
 	for _, s := range d.registry.all() {
 		if s.begin(&b.Transaction) != nil {

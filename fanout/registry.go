@@ -17,8 +17,9 @@ type registry struct {
 	tables  map[uint32]*members
 	count   int
 	// current is the end of the transaction that is, or was last, dispatched. A subscription
-	// that attaches gets everything behind it.
+	// that attaches gets everything behind it; settled has what its snapshot must see instead.
 	current cdc.Position
+	settled settled
 	// err refuses new subscriptions: the service drains or has stopped.
 	err error
 	// empty is closed when the last subscription goes; nil while nobody waits for that.
@@ -114,12 +115,13 @@ func (r *registry) len() int {
 	return r.count
 }
 
-// enter makes a transaction the current one: who attaches from now on starts behind it, and who
-// attached before gets it.
-func (r *registry) enter(commit cdc.LSN) {
+// enter makes a transaction the current one: who attached before gets it, and the snapshots of
+// who attaches from now on must see it.
+func (r *registry) enter(commit cdc.LSN, xid uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.current = cdc.Position{Commit: commit, Seq: cdc.EndOfTransaction}
+	r.settled.add(xid)
 }
 
 // position is the end of the current transaction; zero while there was none.

@@ -21,7 +21,7 @@ type settled struct {
 const maxSettled = 1 << 16
 
 func (s *settled) add(xid uint32) {
-	if xid == 0 { // an idle publisher's position is of no transaction
+	if xid == 0 { // a position alone is of no transaction
 		return
 	}
 	s.mu.Lock()

@@ -89,10 +89,10 @@ type world struct {
 	visible int               // how many of them snapshots see
 	changed chan struct{}     // closed, and made anew, when visible moves
 
-	verdict   func(p *authz.Principal, image cdc.Row) authz.Verdict // nil means the policy
-	asked     []authz.Question
-	snapshots int
-	atRow     func(n int) error // called before each row of a snapshot
+	verdict    func(p *authz.Principal, image cdc.Row) authz.Verdict // nil means the policy
+	asked      []authz.Question
+	atSnapshot func()            // called before a snapshot is taken
+	atRow      func(n int) error // called before each row of a snapshot
 }
 
 func newWorld(t testing.TB, config membus.Config) *world {
@@ -228,7 +228,11 @@ func (w *world) Snapshot(ctx context.Context, p *authz.Principal, _ *schema.Tabl
 	begin func(cdc.Snapshot) error, each func(cdc.Row) error,
 ) error {
 	w.mu.Lock()
-	w.snapshots++
+	if at := w.atSnapshot; at != nil {
+		w.mu.Unlock()
+		at()
+		w.mu.Lock()
+	}
 	for !w.seesLocked(settled) {
 		changed := w.changed
 		w.mu.Unlock()
@@ -311,7 +315,10 @@ func (w *world) start(config fanout.Config) *fanout.Dispatcher {
 	if err != nil {
 		w.t.Fatalf("make cursor codec: %v", err)
 	}
-	config.Bus, config.Judge, config.Snapshots, config.Cursors = w.bus, w, w, codec
+	config.Judge, config.Snapshots, config.Cursors = w, w, codec
+	if config.Bus == nil {
+		config.Bus = w.bus
+	}
 	if config.Catalog == nil {
 		config.Catalog = catalog(w.t, todos())
 	}

@@ -72,6 +72,26 @@ func TestBatchesAreHeldForMaxAge(t *testing.T) {
 	})
 }
 
+func TestWhatAFollowerHasNotReadIsHeldHoweverOld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBus(t, membus.Config{MaxAge: time.Minute})
+		s, err := b.Follow(t.Context(), cdc.Position{})
+		if err != nil {
+			t.Fatalf("follow: %v", err)
+		}
+		for i := range cdc.LSN(3) {
+			publish(t, b, batch(10+i, 1))
+			<-time.After(time.Hour)
+		}
+		for i := range cdc.LSN(3) {
+			if x, err := s.Next(t.Context()); err != nil || x.Commit != 10+i {
+				t.Fatalf("read %v, %v, want %s", x, err, 10+i)
+			}
+		}
+	})
+}
+
 func TestPublishWaitsForTheSlowestFollower(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
