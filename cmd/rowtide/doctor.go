@@ -24,7 +24,7 @@ type doctorCmd struct {
 
 // Help is shown between the summary and the flags.
 func (doctorCmd) Help() string {
-	return `Give it the flags that serve gets; with --admin-url it sees more. It changes nothing.
+	return `Give it the URL, roles, schemas, slot and publication that serve gets; with --admin-url it sees more. It changes nothing.
 
 Each finding is a line with its severity, what is concerned and what is wrong, and below it what mends it: SQL to run as an
 administrator, or a command. The exit status is 1 where a finding is fatal.`
