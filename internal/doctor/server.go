@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
+
 	"github.com/rowtide/rowtide/migrations"
 )
 
@@ -118,7 +120,9 @@ func (e *exam) installation(ctx context.Context) error {
 	setup := "rowtide setup --admin-url URL --roles " + strings.Join(e.cfg.Roles, ",")
 	if e.cfg.AdminURL != "" {
 		st, err := migrations.ReadStatus(ctx, e.cfg.AdminURL)
+		state, _ := code(err)
 		switch {
+		case state == pgerrcode.InsufficientPrivilege: // an administrator who did not set it up
 		case err != nil:
 			return fmt.Errorf("read installation: %w", err)
 		case st.Version == 0:
