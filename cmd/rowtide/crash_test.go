@@ -63,7 +63,7 @@ func TestKillingTheServiceLosesNothing(t *testing.T) {
 	for range kills {
 		pause(ctx, time.Duration(100+dice.IntN(900))*time.Millisecond)
 		v.kill()
-		v.look(ctx, t, db)
+		v.look(t, db)
 		v.start(t)
 	}
 	pause(ctx, time.Second)

@@ -130,12 +130,12 @@ func (v *victim) kill() {
 }
 
 // look notes where the slot stands, once the server has noticed that nobody streams.
-func (v *victim) look(ctx context.Context, t *testing.T, db *pgtest.DB) {
+func (v *victim) look(t *testing.T, db *pgtest.DB) {
 	t.Helper()
 	const free = `SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)`
 	for !pgtest.One[bool](t, db, free, v.slot) {
-		if ctx.Err() != nil {
-			t.Fatal(ctx.Err())
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	text := pgtest.One[string](t, db, `SELECT coalesce((SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1), '0/0')`, v.slot)
