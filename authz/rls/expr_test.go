@@ -46,6 +46,7 @@ func TestWhatIsNotCompiled(t *testing.T) {
 		`(SESSION_USER = 'x'::name)`:              "session_user",
 		`(at > now())`:                            "now()",
 		`(at > (current_setting('a.b'::text))::timestamp with time zone)`: "casts text to timestamptz",
+		`('2020-01-01'::date > (a)::date)`:                                "casts text to date",
 		`(a = current_setting('TimeZone'::text))`:                         "not a custom one",
 		`(a = current_setting('plpgsql.x'::text))`:                        "not a custom one",
 		`(a = current_setting(a))`:                                        "not a custom one",
@@ -113,7 +114,7 @@ func TestNothingIsDecidedBesideAnError(t *testing.T) {
 		`b OR ((('{}'::json) -> 0) IS NULL)`:                               false,
 		`b OR ((n)::smallint = 1)`:                                         false,
 		`b OR (a = 'x'::text)`:                                             false,
-		`b OR ((current_setting('app.x'::text, true))::integer = 1)`:       false,
+		`(b AND ((current_setting('app.x'::text, true))::integer = 1))`:    false,
 		`(((current_setting('app.x'::text, true) || a))::boolean IS NULL)`: true,
 	}
 	image := cdc.Row{cdc.TextValue("x"), cdc.TextValue("1"), cdc.TextValue("t"), cdc.TextValue(`{"x":{"y":1}}`)}
@@ -127,6 +128,44 @@ func TestNothingIsDecidedBesideAnError(t *testing.T) {
 		d := f.eval(&e)
 		if e.refused != want || !want && !d.isTrue() {
 			t.Errorf("%s: refused %t, want %t; %v", expression, e.refused, want, d)
+		}
+	}
+}
+
+// Labels that the description of the type does not know, and settings that Postgres would not
+// take, are for Postgres.
+func TestWhatIsNotKnownIsRefused(t *testing.T) {
+	t.Parallel()
+	def := testTable("k x")
+	def.Columns[0].Type = &schema.Type{Schema: "s", Name: "k", Kind: 'e', Labels: []string{"b", "a"}}
+	less, err := formulaOf(def, `(k < 'a'::s.k)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting, err := formulaOf(def, `(current_setting('app.x'::text) = current_setting('app.x'::text))`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for label, refused := range map[string]bool{"b": false, "c": true} {
+		e := evaluation{image: cdc.Row{cdc.TextValue(label)}}
+		if d := less.eval(&e); e.refused != refused || !refused && !d.isTrue() {
+			t.Errorf("label %q: refused %t", label, e.refused)
+		}
+	}
+	for value, refused := range map[string]bool{"ü": false, "a\x00": true, "\xff": true} {
+		e := evaluation{settings: []authz.Setting{{Name: "app.x", Value: value}}}
+		if d := setting.eval(&e); e.refused != refused || !refused && !d.isTrue() {
+			t.Errorf("setting %q: refused %t", value, e.refused)
+		}
+	}
+	empty, err := formulaOf(testTable("a text"), `(a = ''::text)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []cdc.Value{cdc.AbsentValue(), cdc.UnchangedValue()} {
+		e := evaluation{image: cdc.Row{v}}
+		if empty.eval(&e); !e.refused {
+			t.Error("a value that is not known is not refused")
 		}
 	}
 }
