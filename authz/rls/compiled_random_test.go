@@ -121,8 +121,12 @@ func (r grammar) principal(w *world) *authz.Principal {
 		doc = documents[6]
 	}
 	return authz.NewPrincipal(w.names[r.IntN(2)], "x", []authz.Setting{
-		{Name: "app.doc", Value: doc}, {Name: "app.doc2", Value: r.pick("", "", "", `{"x":"u2"}`)}, {Name: "App.A", Value: r.pick("", "u1", "7", "u1,7", "ü", "' OR true --")}, {Name: "app.b", Value: r.pick("", "u1", "-3", "{")},
-		{Name: "app.sub", Value: r.pick("", "", "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-00000000000a", "u1")}, {Name: "app.n", Value: r.pick("1", "2", " 1 ", "1", "", "x", "99999999999")},
+		{Name: "app.doc", Value: doc},
+		{Name: "app.doc2", Value: r.pick("", "", "", `{"x":"u2"}`)},
+		{Name: "App.A", Value: r.pick("", "u1", "7", "u1,7", "ü", "' OR true --")},
+		{Name: "app.b", Value: r.pick("", "u1", "-3", "{")},
+		{Name: "app.sub", Value: r.pick("", "", "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-00000000000a", "u1")},
+		{Name: "app.n", Value: r.pick("1", "2", " 1 ", "1", "", "x", "99999999999")},
 		{Name: "app.list", Value: r.pick("{}", "{1,2}", "{1,NULL}", `{"u1",u2}`, "", "{{1}}", "{ 1 }", "1,2", `{"a\"b",null}`)},
 	}, noExpiry)
 }

@@ -151,23 +151,23 @@ func unary(k formula, f func(e *evaluation, a datum) datum) func(*evaluation) da
 }
 
 // quantified is ANY, or ALL.
-func quantified(l, array formula, any bool, compare func(e *evaluation, a, b datum) datum) func(*evaluation) datum {
+func quantified(l, array formula, some bool, compare func(e *evaluation, a, b datum) datum) func(*evaluation) datum {
 	return func(e *evaluation) datum {
 		a, list := l.eval(e), array.eval(e)
 		if list.null {
 			return null
 		}
-		out := boolean(!any)
+		out := boolean(!some)
 		for _, b := range list.list {
 			// The operators are strict.
 			if a.null || b.null {
-				if out.i != 0 == !any {
+				if out.i != 0 == !some {
 					out.null = true
 				}
 				continue
 			}
-			if d := compare(e, a, b); d.i != 0 == any {
-				out = boolean(any)
+			if d := compare(e, a, b); d.i != 0 == some {
+				out = boolean(some)
 				// What is decided stays so; the rest only has to raise no error.
 				for _, b := range list.list {
 					if !b.null {

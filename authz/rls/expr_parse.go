@@ -152,8 +152,8 @@ func (p *parser) take(kind lexKind, text string) bool {
 func (p *parser) word(w string) bool { return p.take(lexWord, w) }
 func (p *parser) sign(s string) bool { return p.take(lexSign, s) }
 
-func (p *parser) expect(kind lexKind, text string) error {
-	if !p.take(kind, text) {
+func (p *parser) expect(sign string) error {
+	if !p.sign(sign) {
 		return p.unread()
 	}
 	return nil
@@ -311,7 +311,7 @@ func (p *parser) inList(left *node, not bool) (*node, error) {
 		p.at++
 		kind, op = nodeAll, "<>"
 	}
-	if err := p.expect(lexSign, "("); err != nil {
+	if err := p.expect("("); err != nil {
 		return nil, err
 	}
 	items, err := p.list(")")
@@ -343,7 +343,7 @@ func (p *parser) list(closing string) ([]*node, error) {
 		if p.sign(closing) {
 			return out, nil
 		}
-		if err := p.expect(lexSign, ","); err != nil {
+		if err := p.expect(","); err != nil {
 			return nil, err
 		}
 	}
@@ -351,7 +351,7 @@ func (p *parser) list(closing string) ([]*node, error) {
 
 // parenthesised reads ( expression ) or ( SELECT expression ).
 func (p *parser) parenthesised() (*node, error) {
-	if err := p.expect(lexSign, "("); err != nil {
+	if err := p.expect("("); err != nil {
 		return nil, err
 	}
 	read := p.whole
@@ -362,7 +362,7 @@ func (p *parser) parenthesised() (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n, p.expect(lexSign, ")")
+	return n, p.expect(")")
 }
 
 func (p *parser) prefix() (*node, error) {
@@ -456,7 +456,7 @@ func reserved(w string) bool {
 
 func (p *parser) special(w string) (*node, error) {
 	if w == "array" {
-		if err := p.expect(lexSign, "["); err != nil {
+		if err := p.expect("["); err != nil {
 			return nil, err
 		}
 		items, err := p.list("]")
@@ -465,7 +465,7 @@ func (p *parser) special(w string) (*node, error) {
 		}
 		return p.make(node{kind: nodeArray, kids: items})
 	}
-	if err := p.expect(lexSign, "("); err != nil {
+	if err := p.expect("("); err != nil {
 		return nil, err
 	}
 	if w == "cast" {
@@ -479,7 +479,7 @@ func (p *parser) special(w string) (*node, error) {
 		if n, err = p.cast(n); err != nil {
 			return nil, err
 		}
-		return n, p.expect(lexSign, ")")
+		return n, p.expect(")")
 	}
 	items, err := p.list(")")
 	switch {
@@ -597,7 +597,7 @@ func (p *parser) cast(of *node) (*node, error) {
 	}
 	if p.sign("[") {
 		name += "[]"
-		if err := p.expect(lexSign, "]"); err != nil {
+		if err := p.expect("]"); err != nil {
 			return nil, err
 		}
 	}
