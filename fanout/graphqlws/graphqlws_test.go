@@ -500,13 +500,18 @@ func TestAClientThatDoesNotAnswerPingsIsCutOff(t *testing.T) {
 	p := open(t, graphqlws.Config{PingInterval: 50 * time.Millisecond}, fanout.Limits{})
 	p.connect() // it does not read from here on, so it does not answer
 	eventually(t, "the connection is gone", func() bool { return p.handler.Connections() == 0 })
+}
+
+func TestAClientThatAnswersPingsIsKept(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{PingInterval: time.Second}, fanout.Limits{})
 	s := p.connect()
 	done := make(chan error, 1)
 	go func() { // who reads answers
 		_, err := s.read()
 		done <- err
 	}()
-	<-time.After(300 * time.Millisecond)
+	<-time.After(2500 * time.Millisecond) // two pings, and the time to answer the first
 	if n := p.handler.Connections(); n != 1 {
 		t.Errorf("%d connections", n)
 	}
