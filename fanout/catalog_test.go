@@ -86,7 +86,7 @@ func TestNewCatalogTouchesOnlyWhoIsConcerned(t *testing.T) {
 	}
 }
 
-// Covers C52, R34.
+// Covers R34.
 func TestCatalogOfAMessageIsInForceForItsTransaction(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, membus.Config{})

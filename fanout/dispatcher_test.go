@@ -166,7 +166,7 @@ func TestTruncateGoesToEverySubscriberOfTheTable(t *testing.T) {
 	}
 }
 
-// Covers C66, C71.
+// Covers C66.
 func TestGapResyncsWhoIsConcernedWithItsReason(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, membus.Config{})
@@ -415,7 +415,6 @@ func TestQueryIsAnsweredAtOnce(t *testing.T) {
 	}
 }
 
-// Covers S43.
 func TestRoleThatIsNotServedIsForbidden(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, membus.Config{})

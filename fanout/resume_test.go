@@ -38,7 +38,7 @@ func TestResumeInTheMiddleOfATransactionGetsItsRest(t *testing.T) {
 	}
 }
 
-// Covers C20, C21, S36, S38.
+// Covers C20, C21, S36.
 func TestCursorThatIsNotHeldGetsOneAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, membus.Config{MaxBytes: 2000})

@@ -12,7 +12,7 @@ import (
 	"github.com/rowtide/rowtide/fanout/bus/membus"
 )
 
-// Covers S27, S30.
+// Covers S27.
 func TestNothingIsGivenAfterExpiryAlsoNotWhatIsQueued(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
