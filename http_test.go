@@ -194,8 +194,11 @@ func TestStockClientsFollowOverHTTP(t *testing.T) {
 			db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'a')")
 			client.until("INSERT")
 
+			witness := subscribeNotes(t, s, role, "")
+			until(t, witness, isKind("LIVE"))
 			network.lead("")
 			db.Exec(t, "INSERT INTO notes VALUES (2, 'ana', 'b'), (8, 'ben', 'hidden')")
+			until(t, witness, isKind("INSERT")) // dispatched: it is replayed, and LIVE comes after
 			network.lead(s.addr)
 			if f, before := client.until("INSERT"); len(before) > 0 || f.Data.Notes.Row.ID != 2 {
 				t.Errorf("after the cut: %v, then row %+v; want row 2 and nothing before it", before, f.Data.Notes.Row)
@@ -272,6 +275,7 @@ func TestCurlFollows(t *testing.T) {
 	db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'a')")
 	id := wait(first, `"row":{"id":1}`)
 	db.Exec(t, "INSERT INTO notes VALUES (2, 'ana', 'b')")
+	wait(first, `"row":{"id":2}`) // dispatched: behind id it is replayed, and LIVE comes after
 	resumed := curl(query, "-H", "Last-Event-ID: "+id)
 	for resumed.Scan() {
 		if line, ok := strings.CutPrefix(resumed.Text(), "data: "); ok {
