@@ -57,6 +57,9 @@ func (h *Handler) refuse(w http.ResponseWriter, a accept, f *fault) {
 	case status == http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests:
+		// Under GraphQL's own media type a client takes this for the operation's result and
+		// gives up; under plain JSON the status counts, and it comes back.
+		m = plainJSON
 		w.Header().Set("Retry-After", "1")
 	}
 	h.answer(w, m, status, failure(f.err))

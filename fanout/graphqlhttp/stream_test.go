@@ -232,6 +232,9 @@ func TestDrainSendsWhatIsQueuedAndEndsStreams(t *testing.T) {
 	idle.expectEnd()
 	parts.expectProtocolError("INTERNAL")
 	resp := w.do(call{body: ping})
+	if kind := resp.header.Get("Content-Type"); !strings.HasPrefix(kind, "application/json") {
+		t.Errorf("refused as %s, which Apollo's client takes for the operation's result", kind)
+	}
 	if resp.status != 503 || resp.header.Get("Retry-After") == "" {
 		t.Errorf("after the drain: got %d, Retry-After %q", resp.status, resp.header.Get("Retry-After"))
 	}
