@@ -13,8 +13,8 @@ const (
 	keptBytes   = 4 << 10
 )
 
-// A gatherer is a network connection that writes what comes between hold and release together: a
-// system call costs as much as a hundred frames. What is written otherwise goes out at once.
+// A gatherer is a network connection that writes what comes between hold and release together,
+// since a system call costs far more than a frame. What is written otherwise goes out at once.
 type gatherer struct {
 	net.Conn
 

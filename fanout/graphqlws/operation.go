@@ -72,8 +72,8 @@ func (c *conn) run(ctx context.Context, op *operation) error {
 	}
 }
 
-// gatherFrames is how many results are written together: at 64 the system call costs a few per
-// cent of a frame.
+// gatherFrames is how many results are written together at most: enough to share the system call,
+// few enough that pongs and other operations of the socket do not wait long.
 const gatherFrames = 64
 
 // shrink lets go of the memory of an unusually large message.
