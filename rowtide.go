@@ -75,6 +75,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return p.run(ctx, func() {
 		s.pipeline.Store(p)
 		s.readyOnce.Do(func() { close(s.ready) })
+		s.log.Info("ready for clients")
 	})
 }
 

@@ -187,7 +187,7 @@ func (w *world) start(t *testing.T) []string {
 	var logged []string
 	for lines.Scan() {
 		logged = append(logged, lines.Text())
-		if strings.Contains(lines.Text(), "replication stream started") {
+		if strings.Contains(lines.Text(), "ready for clients") {
 			break
 		}
 	}
