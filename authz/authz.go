@@ -83,3 +83,14 @@ type Question struct {
 	Images     []cdc.Row
 	Principals []*Principal
 }
+
+// An Equality is a condition that an image must meet to be visible: the column's value is one of
+// some values. Several make a conjunction. It is necessary, never sufficient: who meets it is
+// still to be judged.
+type Equality struct {
+	// Column is an index of Table.Columns.
+	Column int
+	// Values are texts as the stream prints them, compared byte by byte, so only a type that
+	// prints equal values alike may have an Equality. Without any, no image is visible.
+	Values []string
+}

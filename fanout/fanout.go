@@ -37,6 +37,15 @@ type Judge interface {
 	Judge(ctx context.Context, q authz.Question) ([][]authz.Verdict, error)
 }
 
+// A Narrower is a Judge that can tell beforehand which images a principal cannot see, so that
+// they need not be judged. The dispatcher finds subscriptions by it in hash indexes.
+type Narrower interface {
+	// Narrow gives conditions on columns of t, all of which an image must meet for p to see
+	// it; none where nothing is known. Which hold must follow from t and p.Key alone: the
+	// answer is kept until the catalog changes. It must not block.
+	Narrow(t *schema.Table, p *authz.Principal) []authz.Equality
+}
+
 // A Snapshotter reads the rows that a principal's SELECT returns now.
 type Snapshotter interface {
 	// Snapshot reads the table in one snapshot that sees every transaction in settled; it
