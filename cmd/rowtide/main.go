@@ -30,18 +30,23 @@ func main() {
 
 // The commands, in the order in which a newcomer meets them.
 type commands struct {
-	Demo      demoCmd      `cmd:"" help:"Show it all: a private Postgres, a sample schema with row-level security, moving data."`
-	Setup     setupCmd     `cmd:"" help:"Prepare a database: service login, own objects, publication, replica identity."`
-	Serve     serveCmd     `cmd:"" help:"Run the service."`
-	Migrate   migrateCmd   `cmd:"" help:"Make, remove or show Rowtide's own objects in a database."`
-	Sync      syncCmd      `cmd:"" help:"Bring publication and replica identity in line with the annotations."`
-	Lint      lintCmd      `cmd:"" help:"Check the annotations: what is wrong, where, and what to write."`
-	Doctor    doctorCmd    `cmd:"" help:"Examine server, slot, publication, grants, roles and policies: each finding with what mends it."`
-	Schema    schemaCmd    `cmd:"" help:"Print the GraphQL schema that a role sees."`
-	Subscribe subscribeCmd `cmd:"" help:"Follow a subscription in the terminal, one JSON result a line."`
-	Token     tokenCmd     `cmd:"" help:"Print a token signed with --jwt-secret."`
-	Bench     benchCmd     `cmd:"" help:"Measure against a baseline in the same run."`
-	Version   versionCmd   `cmd:"" help:"Print the version."`
+	Config string `help:"File of settings: the names of flags without dashes, and their values. By default rowtide.yaml, where it is there." placeholder:"FILE"`
+
+	Demo       demoCmd       `cmd:"" help:"Show it all: a private Postgres, a sample schema with row-level security, moving data."`
+	Setup      setupCmd      `cmd:"" help:"Prepare a database: service login, own objects, publication, replica identity."`
+	Serve      serveCmd      `cmd:"" help:"Run the service."`
+	Migrate    migrateCmd    `cmd:"" help:"Make, remove or show Rowtide's own objects in a database."`
+	Sync       syncCmd       `cmd:"" help:"Bring publication and replica identity in line with the annotations."`
+	Lint       lintCmd       `cmd:"" help:"Check the annotations: what is wrong, where, and what to write."`
+	Doctor     doctorCmd     `cmd:"" help:"Examine server, slot, publication, grants, roles and policies: each finding with what mends it."`
+	Schema     schemaCmd     `cmd:"" help:"Print the GraphQL schema that a role sees."`
+	Subscribe  subscribeCmd  `cmd:"" help:"Follow a subscription in the terminal, one JSON result a line."`
+	Token      tokenCmd      `cmd:"" help:"Print a token signed with --jwt-secret."`
+	Bench      benchCmd      `cmd:"" help:"Measure against a baseline in the same run."`
+	Completion completionCmd `cmd:"" help:"Print the completions for bash, zsh or fish."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+
+	Complete completeCmd `cmd:"" name:"__complete" hidden:"" help:"What could stand next on the command line."`
 }
 
 // streams are where commands write: results to Out, all else to Err.
@@ -49,16 +54,16 @@ type streams struct {
 	Out, Err io.Writer
 }
 
+// BeforeResolve reads the file of settings, once --config is known.
+func (commands) BeforeResolve(ctx *kong.Context, f *configFile) error { return f.load(ctx) }
+
 func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	var c commands
 	exited := false
-	parser, err := kong.New(&c,
-		kong.Name("rowtide"),
-		kong.Description("Postgres changes as GraphQL subscriptions: what a role can SELECT is what it can subscribe to."),
-		kong.DefaultEnvars("ROWTIDE"),
+	var file configFile
+	parser, err := newParser(&c, &file,
 		kong.Writers(out, errOut),
 		kong.Exit(func(int) { exited = true }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 	)
 	if err != nil {
 		return err
@@ -71,7 +76,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return nil
 	}
 	if err != nil {
-		return newUsageError(err)
+		return newUsageError(err, &file)
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
 	k.Bind(streams{Out: out, Err: errOut})
@@ -80,6 +85,18 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return errors.New("interrupted before all was done: run it again")
 	}
 	return err
+}
+
+// newParser makes the parser of the command line: flag beats environment beats file.
+func newParser(c *commands, file *configFile, more ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append([]kong.Option{
+		kong.Name("rowtide"),
+		kong.Description("Postgres changes as GraphQL subscriptions: what a role can SELECT is what it can subscribe to."),
+		kong.DefaultEnvars("ROWTIDE"),
+		kong.Resolvers(file),
+		kong.Bind(file),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	}, more...)...)
 }
 
 // A usageError is a mistake on the command line.
@@ -93,7 +110,10 @@ func (e *usageError) Unwrap() error { return e.err }
 
 // newUsageError makes one line of what kong says, with the command that shows the help. It hides
 // passwords in URLs: what stands on the command line may end in a log.
-func newUsageError(err error) error {
+func newUsageError(err error, file *configFile) error {
+	if inFile := (*fileError)(nil); errors.As(err, &inFile) {
+		return &usageError{inFile.line, err}
+	}
 	help := "rowtide"
 	var parse *kong.ParseError
 	if errors.As(err, &parse) {
@@ -114,7 +134,7 @@ func newUsageError(err error) error {
 	} {
 		line = regexp.MustCompile(r.pattern).ReplaceAllString(line, r.plain)
 	}
-	return &usageError{line + " (run " + help + " --help)", err}
+	return &usageError{line + file.from(line) + " (run " + help + " --help)", err}
 }
 
 func exitCode(err error) int {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rowtide/rowtide/testcontainers"
@@ -23,6 +25,36 @@ func theCommandLine() section {
 		{name: "An argument too many", args: "serve postgres://rowtide@127.0.0.1/app", exit: 2},
 		{name: "No subscription to follow", args: "subscribe", exit: 2},
 		{name: "An environment variable that cannot be read", args: "serve", env: "ROWTIDE_RETAIN=soon", exit: 2},
+	}}
+}
+
+// theFile has mistakes in a file of settings.
+func theFile() section {
+	config := func(text string) func(t *testing.T, w *world) {
+		return func(t *testing.T, w *world) {
+			t.Helper()
+			path := filepath.Join(t.TempDir(), "rowtide.yaml")
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			w.word("file", path, "rowtide.yaml")
+		}
+	}
+	return section{title: "The file of settings", world: nowhere, mistakes: []mistake{
+		{name: "A file that is not there", before: func(_ *testing.T, w *world) { w.words["file"] = "/nowhere/rowtide.yaml" }, args: "serve --config $file", exit: 2},
+		{name: "A setting that is misspelt", before: config("roles: [web_user]\ndatabse_url: postgres://rowtide:secretword@127.0.0.1/app\n"), args: "serve --config $file", exit: 2},
+		{name: "A setting that there is not", before: config("cache: redis\n"), args: "serve --config $file", exit: 2},
+		{name: "A setting that stands there twice", before: config("retain: 5m\nlisten: 127.0.0.1:0\nretain: 6m\n"), args: "serve --config $file", exit: 2},
+		{name: "A setting without a value", before: config("retain:\n"), args: "serve --config $file", exit: 2},
+		{name: "A value that is none of the possible ones, in the file", before: config("log-format: xml\n"), args: "serve --config $file", exit: 2},
+		{name: "A duration without a unit, in the file", before: config("# how long\nretain: 5\n"), args: "serve --config $file", exit: 2},
+		{name: "A list where there is one value", before: config("slot: [a, b]\n"), args: "serve --config $file", exit: 2},
+		{name: "Settings below settings", before: config("roles:\n  anon: web_user\n"), args: "serve --config $file", exit: 2},
+		{name: "A file that is no YAML", before: config("retain: 5m\n\tlisten: {\n"), args: "serve --config $file", exit: 2},
+		{name: "A file that is something else", before: config("just words\n"), args: "serve --config $file", exit: 2},
+		{name: "A secret in a file that is not there", args: "serve", env: "ROWTIDE_CURSOR_SECRET_FILE=/nowhere/secret", exit: 2},
+		{name: "A secret in a file, and one beside it", args: "serve", env: "ROWTIDE_JWT_SECRET_FILE=/nowhere/secret", exit: 2},
+		{name: "Completion for another shell", args: "completion tcsh", exit: 2},
 	}}
 }
 

@@ -47,7 +47,7 @@ type section struct {
 // database as it was. The lines are in testdata/mistakes.golden.
 func TestMistakes(t *testing.T) {
 	sections := []section{
-		theCommandLine(), theConfiguration(), theServer(), theServerSettings(), thePooler(),
+		theCommandLine(), theFile(), theConfiguration(), theServer(), theServerSettings(), thePooler(),
 		theLogin(), theRoles(), theDatabase(), theSlot(), theAdministrator(),
 		theTables(), theRunningService(), theSocket(),
 	}
