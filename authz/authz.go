@@ -82,6 +82,9 @@ type Question struct {
 	// Images are in the order of Table.Columns, none nil.
 	Images     []cdc.Row
 	Principals []*Principal
+	// Wanted gives for each principal the images that matter, ascending; nil means all, to all.
+	// Verdicts on others are not looked at: a Judge that spares itself the work leaves them zero.
+	Wanted [][]int32
 }
 
 // An Equality is a condition that an image must meet to be visible: the column's value is one of
