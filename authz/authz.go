@@ -77,10 +77,16 @@ type Question struct {
 	// XID is the transaction that the images come from. It must be visible to other
 	// sessions before Postgres is asked: commits are streamed before. Without one (0) there
 	// is nothing to wait for, and what Postgres would have to be asked is Undecided.
-	XID   uint32
-	Table *schema.Table
+	XID uint32
+	// Commit is the place of that transaction in the stream, 0 where it is not known: then
+	// Postgres is asked wherever a policy asks anything of another table.
+	Commit cdc.LSN
+	Table  *schema.Table
 	// Images are in the order of Table.Columns, none nil.
-	Images     []cdc.Row
+	Images []cdc.Row
+	// Old tells of each image that it is of before the transaction, so that what policies ask of
+	// other tables is judged as before it. Where it is missing, no image is.
+	Old        []bool
 	Principals []*Principal
 	// Wanted gives for each principal the images that matter, ascending; nil means all, to all.
 	// Verdicts on others are not looked at: a Judge that spares itself the work leaves them zero.

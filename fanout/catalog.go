@@ -49,6 +49,9 @@ func (d *Dispatcher) use(c *schema.Catalog) {
 		return
 	}
 	subs := d.registry.swap(c)
+	if d.follower != nil {
+		d.follower.Use(c)
+	}
 	d.matcher.bindings.forget()
 	clear(d.refreshed)
 	for _, s := range subs {

@@ -152,6 +152,9 @@ func (d *Dispatcher) attempt(ctx context.Context, s *Subscription, p plan) error
 	if err != nil {
 		return err
 	}
+	if err := d.awaitMembership(ctx, s); err != nil {
+		return err
+	}
 	c := chase{d: d, s: s, pos: p.after}
 	switch {
 	case p.snapshot:
@@ -300,6 +303,8 @@ func (s *Subscription) takeHeld(announced bool) (handful, error) {
 	h := handful{from: s.start}
 	for _, f := range s.held {
 		switch {
+		case !s.sawLocked(f.xid) && f.resync != "":
+			return handful{}, errResync{f.resync}
 		case !s.sawLocked(f.xid):
 			h.frames = append(h.frames, f)
 		case len(h.frames) == 0:

@@ -43,6 +43,10 @@ type Dispatcher struct {
 	tailed map[*Subscription]struct{}
 	// refreshed are the relations that the catalog was already read anew for, in vain.
 	refreshed map[*cdc.Relation]struct{}
+	// follower is the Judge, where it is one. regrouped tells that the present transaction has
+	// changed what policies ask of other tables.
+	follower  Follower
+	regrouped bool
 }
 
 // New makes a Dispatcher. It does nothing before Run.
@@ -50,8 +54,13 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	follower, _ := cfg.Judge.(Follower)
+	if follower != nil {
+		follower.Use(cfg.Catalog)
+	}
 	return &Dispatcher{
-		cfg: cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog),
+		follower: follower,
+		cfg:      cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog),
 		matcher:   matcher{judge: cfg.Judge, bindings: &bindings{}},
 		armed:     make(chan struct{}),
 		snapshots: make(chan struct{}, cfg.Limits.Snapshots), replays: make(chan struct{}, cfg.Limits.Replays),
@@ -139,6 +148,10 @@ func (d *Dispatcher) lost(newest cdc.Position) {
 	d.registry.enter(newest.Commit, 0)
 	d.inside = newest.Seq != cdc.EndOfTransaction
 	clear(d.tailed)
+	d.regrouped = false
+	if d.follower != nil {
+		d.follower.Lost()
+	}
 	for _, s := range d.registry.all() {
 		if s.attached() { // the others read the bus by themselves
 			d.resync(s, reasonRetention)
@@ -230,9 +243,11 @@ func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
 	}
 	d.inside = !b.Last
 	d.w.turn(b)
+	d.followBatch(b)
 	events, everyone := split(b)
 	if everyone != "" {
 		d.resyncEveryone(b, everyone)
+		d.regrouped = false
 		return nil
 	}
 	if err := d.fit(ctx, events); err != nil {
@@ -245,6 +260,7 @@ func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
 	}
 	if b.Last {
 		d.finish(b)
+		d.regroup(b)
 	}
 	return nil
 }

@@ -132,6 +132,7 @@ const (
 	reasonRetention   = "retention"
 	reasonPolicy      = "policy_changed"
 	reasonUnavailable = "policy_unavailable"
+	reasonMembership  = "membership"
 	reasonUndecodable = "undecodable"
 	reasonTimeline    = "timeline"
 )

@@ -54,7 +54,7 @@ func (m *matcher) match(ctx context.Context, w *writer, events []*cdc.Event, lan
 			return nil
 		}
 	}
-	q := authz.Question{XID: w.batch.XID, Table: lanes[0].view.op.Table}
+	q := authz.Question{XID: w.batch.XID, Commit: w.batch.Commit, Table: lanes[0].view.op.Table}
 	subjects, ok := m.subjects(&q, events, lanes)
 	if !ok {
 		resyncAll(lanes, reasonUndecodable)
@@ -86,11 +86,12 @@ func (m *matcher) subjects(q *authz.Question, events []*cdc.Event, lanes []*lane
 	for _, l := range lanes {
 		kinds |= l.view.op.Kinds
 	}
-	ask := func(image cdc.Row) int {
+	ask := func(image cdc.Row, old bool) int {
 		if image == nil {
 			return -1
 		}
 		q.Images = append(q.Images, image)
+		q.Old = append(q.Old, old)
 		return len(q.Images) - 1
 	}
 	out := make([]subject, 0, len(events))
@@ -104,7 +105,7 @@ func (m *matcher) subjects(q *authz.Question, events []*cdc.Event, lanes []*lane
 		}
 		s := subject{event: e, old: b.Image(e.Old), new: b.Image(e.New), before: -1, after: -1}
 		if s.broken = broken(e); !s.broken {
-			s.before, s.after = ask(s.old), ask(s.new)
+			s.before, s.after = ask(s.old, true), ask(s.new, false)
 		}
 		out = append(out, s)
 	}

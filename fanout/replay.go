@@ -81,6 +81,9 @@ func (r *reader) batch(ctx context.Context, b *cdc.Batch) error {
 			events = append(events, e)
 		}
 	}
+	if err := r.c.d.covered(ctx, r.c.s.present(), b); err != nil {
+		return err
+	}
 	r.w.turn(b)
 	l := &r.lane
 	l.reset(r.c.s.present())

@@ -76,9 +76,11 @@ type view struct {
 	principal *authz.Principal
 }
 
-// A frame is one payload and its place in the stream.
+// A frame is one payload and its place in the stream; or, held, the reason why whoever did not
+// see its transaction has to begin anew.
 type frame struct {
 	payload []byte
+	resync  string
 	pos     cdc.Position
 	xid     uint32
 }
