@@ -9,9 +9,24 @@ import (
 // An Event is what an audit Record is about. The words are stable: people filter by them.
 type Event string
 
-// The events of judging rows.
+// The events.
 const (
-	// EventDeny is images hidden because a policy raised an error, or could not be trusted.
+	// EventConnect is a client that said who it is and was let in; EventRefresh one that brought
+	// a newer token.
+	EventConnect Event = "connect"
+	EventRefresh Event = "refresh"
+	// EventSubscribe is a subscription begun.
+	EventSubscribe Event = "subscribe"
+	// EventResync is a subscription told that it missed something.
+	EventResync Event = "resync"
+	// EventCursor is a cursor that is none of ours: forged, of another installation or history.
+	EventCursor Event = "cursor"
+	// EventRevoke is what the operator revoked or closed.
+	EventRevoke Event = "revoke"
+	// EventDropped is records that the log could not take.
+	EventDropped Event = "dropped"
+	// EventDeny is a client or an operation refused; or, with a Table and no Operation, images
+	// hidden because a policy raised an error, or could not be trusted.
 	EventDeny Event = "deny"
 	// EventUndecided is images about which nothing is known: the subscription resyncs.
 	EventUndecided Event = "undecided"
@@ -24,11 +39,18 @@ const (
 // the subject.
 type Record struct {
 	Event Event
-	Role  string
+	// Role is "" where nobody knows it: of a client whose token was refused.
+	Role string
 	// Subject is the principal's claim sub; "" where the record is about a whole role.
 	Subject string
+	// Address and Transport are the client's; "" where the record is about no connection.
+	Address, Transport string
 	// Table is schema.name.
 	Table string
+	// Operation is the start of the SHA-256 of an operation's document, and Filter the columns
+	// that its where reads.
+	Operation string
+	Filter    []string
 	// Reason is a stable word: what happened.
 	Reason string
 	// SQLState is the error's, or "".

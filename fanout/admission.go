@@ -1,7 +1,9 @@
 package fanout
 
 import (
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -32,6 +34,34 @@ func (o Origins) Allow(r *http.Request) bool {
 		return sent[0] != "" && sent[0] != "null" && slices.Contains(o, sent[0])
 	}
 	return false
+}
+
+// Proxies are the networks of proxies that are believed about where a request comes from.
+type Proxies []netip.Prefix
+
+// Client gives the address that a request comes from: the last one in X-Forwarded-For that is no
+// trusted proxy's, as long as trusted proxies say so. Whatever a client writes in that header
+// itself stands before what the first trusted proxy adds. It is "" where there is no address.
+func (p Proxies) Client(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	at := host
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && p.trusts(at); i-- {
+		hop := strings.TrimSpace(hops[i])
+		if _, err := netip.ParseAddr(hop); err != nil {
+			break // empty, or nothing that tells one client from another
+		}
+		at = hop
+	}
+	return at
+}
+
+func (p Proxies) trusts(address string) bool {
+	a, err := netip.ParseAddr(address)
+	return err == nil && slices.ContainsFunc(p, func(n netip.Prefix) bool { return n.Contains(a.Unmap()) })
 }
 
 // TokenInURL tells of a token in a query string, under the names that people give it: it would

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/fanout/bus"
 	"github.com/rowtide/rowtide/schema"
@@ -201,6 +202,10 @@ func (c *chase) snapshot(ctx context.Context, reason string) error {
 	begin := func(seen cdc.Snapshot) error {
 		c.d.registry.settled.prune(seen)
 		c.s.see(&seen)
+		if reason != "" {
+			c.d.tally.resync(reason)
+			c.d.record(c.s, authz.EventResync, reason)
+		}
 		return c.push(ctx, v, schema.Change{Kind: schema.KindReset, Reason: reason})
 	}
 	row := func(r cdc.Row) error { return c.row(ctx, v, r) }

@@ -19,6 +19,8 @@ type Dispatcher struct {
 	cfg      Config
 	log      *slog.Logger
 	registry *registry
+	roster   *roster
+	tally    *tally
 	matcher  matcher
 	// armed is closed once Run reads the bus: who attaches from then on misses nothing.
 	armed chan struct{}
@@ -60,7 +62,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	return &Dispatcher{
 		follower: follower,
-		cfg:      cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog),
+		cfg:      cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog), roster: newRoster(), tally: newTally(),
 		matcher:   matcher{judge: cfg.Judge, bindings: &bindings{}},
 		armed:     make(chan struct{}),
 		snapshots: make(chan struct{}, cfg.Limits.Snapshots), replays: make(chan struct{}, cfg.Limits.Replays),
@@ -233,6 +235,9 @@ func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
 	// Once entered, the transaction is behind everyone who attaches: their snapshots see it,
 	// and the policies that it may have made.
 	d.registry.enter(b.Commit, b.XID)
+	if !b.Time.IsZero() {
+		d.tally.delay.Store(int64(time.Since(b.Time)))
+	}
 	if d.cfg.OnMessage != nil {
 		for _, m := range b.Messages {
 			d.cfg.OnMessage(ctx, b.Transaction, m)

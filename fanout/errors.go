@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/rowtide/rowtide/schema"
 )
@@ -18,19 +19,24 @@ var (
 	ErrDraining = errors.New("service is restarting")
 	// ErrOtherSubject says that a token to refresh by is of another subject or role.
 	ErrOtherSubject = errors.New("token is of another subject or role")
+	// ErrRevoked says that the operator has revoked the principal's token or subject.
+	ErrRevoked = errors.New("token has been revoked")
+	// ErrKicked says that the operator has closed the connection or the subscription.
+	ErrKicked = errors.New("closed by the operator")
 	// ErrClosed says that the reader itself closed the subscription or session.
 	ErrClosed = errors.New("subscription is closed")
 )
 
 // WebSocket close codes (RFC 6455, 7.4.1; 44xx by the graphql-transport-ws protocol). A
-// graphql-ws client comes back after 4403, 1012 and 1013 and gives up after 4400 and 4401.
+// graphql-ws client comes back after 4403, 1012 and 1013 and gives up after 4400 and 4401: what
+// the same credentials will not get another time is 4401, whatever the code says besides.
 const (
 	closeInternal     = 1011
 	closeRestart      = 1012
 	closeTryLater     = 1013
 	closeBadRequest   = 4400
 	closeUnauthorized = 4401
-	closeForbidden    = 4403
+	closeReconnect    = 4403
 )
 
 // A Fault is what a client is told of an error, whatever the transport.
@@ -43,6 +49,8 @@ type Fault struct {
 	Close int
 	// Status is the HTTP status where the error is the answer to a request.
 	Status int
+	// RetryAfter is when to come back; 0 where nobody knows, or it is of no use.
+	RetryAfter time.Duration
 }
 
 // Explain is the table from errors to codes. It hides what it does not know.
@@ -51,10 +59,12 @@ func Explain(err error) Fault {
 		is    error
 		fault Fault
 	}{
-		{ErrExpired, Fault{schema.Unauthenticated, "token has expired", closeForbidden, http.StatusUnauthorized}},
-		{ErrSlow, Fault{schema.LimitExceeded, "client reads too slowly: resume by the last cursor", closeTryLater, http.StatusServiceUnavailable}},
-		{ErrDraining, Fault{schema.Internal, "service is restarting: come back", closeRestart, http.StatusServiceUnavailable}},
-		{ErrOtherSubject, Fault{schema.Forbidden, "token is of another subject or role", closeForbidden, http.StatusForbidden}},
+		{ErrExpired, Fault{schema.Unauthenticated, "token has expired", closeReconnect, http.StatusUnauthorized, 0}},
+		{ErrSlow, Fault{schema.LimitExceeded, "client reads too slowly: resume by the last cursor", closeTryLater, http.StatusServiceUnavailable, 0}},
+		{ErrDraining, Fault{schema.Internal, "service is restarting: come back", closeRestart, http.StatusServiceUnavailable, 0}},
+		{ErrOtherSubject, Fault{schema.Forbidden, "token is of another subject or role", closeReconnect, http.StatusForbidden, 0}},
+		{ErrRevoked, Fault{schema.Unauthenticated, "token has been revoked", closeUnauthorized, http.StatusUnauthorized, 0}},
+		{ErrKicked, Fault{schema.Forbidden, "closed by the operator", closeReconnect, http.StatusForbidden, 0}},
 	} {
 		if errors.Is(err, row.is) {
 			return row.fault
@@ -62,12 +72,15 @@ func Explain(err error) Fault {
 	}
 	var e *schema.Error
 	if !errors.As(err, &e) {
-		return Fault{schema.Internal, "internal error", closeInternal, http.StatusInternalServerError}
+		return Fault{schema.Internal, "internal error", closeInternal, http.StatusInternalServerError, 0}
 	}
 	f := Fault{Code: e.Code, Message: e.Message}
 	f.Close, f.Status = codes(e.Code)
 	if e.Code == schema.Unauthenticated && e.Reason == schema.Expired {
-		f.Close = closeForbidden // clients come back after it, with a fresh token
+		f.Close = closeReconnect // clients come back after it, with a fresh token
+	}
+	if f.RetryAfter = e.RetryAfter; e.RetryAfter > 0 {
+		f.Status = http.StatusTooManyRequests
 	}
 	return f
 }
@@ -77,7 +90,7 @@ func codes(c schema.Code) (closeCode, status int) {
 	case schema.Unauthenticated:
 		return closeUnauthorized, http.StatusUnauthorized
 	case schema.Forbidden:
-		return closeForbidden, http.StatusForbidden
+		return closeUnauthorized, http.StatusForbidden
 	case schema.BadUserInput, schema.ParseFailed, schema.ValidationFailed:
 		return closeBadRequest, http.StatusBadRequest
 	case schema.LimitExceeded:
@@ -101,6 +114,8 @@ type wireError struct {
 type wireExtensions struct {
 	Code   schema.Code `json:"code"`
 	Reason string      `json:"reason,omitempty"`
+	// RetryAfter is in seconds.
+	RetryAfter int `json:"retryAfter,omitempty"`
 }
 
 // AppendErrors writes an error as a JSON array of GraphQL errors.
@@ -118,7 +133,9 @@ func AppendErrors(dst []byte, err error) []byte {
 	}
 	wire := make([]wireError, len(list))
 	for i, e := range list {
-		wire[i] = wireError{Message: e.Message, Locations: e.Locations, Path: e.Path, Extensions: wireExtensions{Code: e.Code, Reason: e.Reason}}
+		wire[i] = wireError{Message: e.Message, Locations: e.Locations, Path: e.Path, Extensions: wireExtensions{
+			Code: e.Code, Reason: e.Reason, RetryAfter: Seconds(e.RetryAfter),
+		}}
 	}
 	b, err := json.Marshal(wire)
 	if err != nil { // a path of something other than strings and numbers
@@ -126,6 +143,9 @@ func AppendErrors(dst []byte, err error) []byte {
 	}
 	return append(dst, b...)
 }
+
+// Seconds rounds up, as Retry-After has it.
+func Seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 // The reasons to resync (part 4.5 of the design). Those of a Gap come with it.
 const (

@@ -72,6 +72,9 @@ type Config struct {
 	// dispatched; a SetCatalog in it takes effect for them. Defaults to none.
 	OnMessage func(context.Context, cdc.Transaction, cdc.Message)
 	Limits    Limits
+	// Audit is told who subscribes to what, and what becomes of it. It must not block. Defaults
+	// to none.
+	Audit authz.Auditor
 	// ProgressInterval is the least time between PROGRESS frames. Defaults to 5 s.
 	ProgressInterval time.Duration
 	// Logger defaults to slog.Default().

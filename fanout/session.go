@@ -14,8 +14,13 @@ import (
 // A Session is one client connection: a principal, and subscriptions that share a bound on what
 // waits to be sent.
 type Session struct {
-	d     *Dispatcher
-	limit int
+	d      *Dispatcher
+	id     uint64
+	client *authz.Client // nil for one without limits
+	opened time.Time
+	limit  int
+	// ended is closed when the session ends, for whatever reason.
+	ended chan struct{}
 	// single tells that the session ends with its one subscription.
 	single bool
 
@@ -37,14 +42,37 @@ type Response struct {
 	Subscription *Subscription
 }
 
-// Open begins a session. It must be closed.
-func (d *Dispatcher) Open(p *authz.Principal) *Session {
-	s := &Session{d: d, limit: d.cfg.Limits.QueueBytes, subs: map[*Subscription]struct{}{}}
+// Open begins a session that is held to no limits of its client. It must be closed.
+func (d *Dispatcher) Open(p *authz.Principal) *Session { return d.openSession(nil, p) }
+
+// OpenFor begins a session for a client, which becomes its principal's; its error says when to
+// come back. The session must be closed.
+func (d *Dispatcher) OpenFor(c *authz.Client, p *authz.Principal) (*Session, error) {
+	if err := c.Authenticate(p); err != nil {
+		d.audit(authz.Record{Event: authz.EventDeny, Reason: "limit"}, c, p)
+		return nil, err
+	}
+	d.audit(authz.Record{Event: authz.EventConnect}, c, p)
+	return d.openSession(c, p), nil
+}
+
+func (d *Dispatcher) openSession(c *authz.Client, p *authz.Principal) *Session {
+	s := &Session{
+		d: d, client: c, opened: time.Now(), limit: d.cfg.Limits.QueueBytes,
+		ended: make(chan struct{}), subs: map[*Subscription]struct{}{},
+	}
+	d.roster.enter(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.setPrincipalLocked(p)
 	return s
 }
+
+// Ended is closed when the session ends: Err then says why.
+func (s *Session) Ended() <-chan struct{} { return s.ended }
+
+// Err is why the session sends nothing more, or nil.
+func (s *Session) Err() error { return s.check() }
 
 // setPrincipalLocked arms the expiry with a timer of the monotonic clock: a wall clock that is
 // set back does not keep a session alive.
@@ -91,6 +119,7 @@ func (s *Session) end(err error) {
 	s.mu.Lock()
 	if s.err == nil {
 		s.err = err
+		close(s.ended)
 	}
 	if s.expiry != nil {
 		s.expiry.Stop()
@@ -111,7 +140,9 @@ func (s *Session) Close() {
 	s.mu.Unlock()
 	for sub := range subs {
 		s.d.registry.remove(sub)
+		s.client.Unsubscribe()
 	}
+	s.d.roster.leave(s)
 }
 
 // Principal is the session's present principal.
@@ -133,11 +164,13 @@ func (s *Session) Refresh(p *authz.Principal) error {
 		return err
 	case p.Role != old.Role || p.Subject != old.Subject || p.Subject == "":
 		s.mu.Unlock()
+		s.d.audit(authz.Record{Event: authz.EventDeny, Reason: "other_subject"}, s.client, old)
 		return ErrOtherSubject
 	}
 	s.setPrincipalLocked(p)
 	subs := slices.Collect(maps.Keys(s.subs))
 	s.mu.Unlock()
+	s.d.audit(authz.Record{Event: authz.EventRefresh}, s.client, p)
 	same := sameClaims(old, p)
 	for _, sub := range subs {
 		sub.setPrincipal(p)
@@ -167,6 +200,9 @@ func (s *Session) add(sub *Subscription) error {
 	if err := s.checkLocked(); err != nil {
 		return err
 	}
+	if err := s.client.Subscribe(); err != nil {
+		return err
+	}
 	sub.view.principal = s.principal // nobody else knows sub yet
 	s.subs[sub] = struct{}{}
 	return nil
@@ -175,7 +211,10 @@ func (s *Session) add(sub *Subscription) error {
 func (s *Session) remove(sub *Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.subs, sub)
+	if _, ok := s.subs[sub]; ok {
+		delete(s.subs, sub)
+		s.client.Unsubscribe()
+	}
 }
 
 // reserve takes room for n bytes, or tells that there is none. One frame larger than the bound

@@ -25,6 +25,11 @@ func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema
 		c := d.registry.present()
 		v, err := compile(c, session.Principal(), req)
 		if err != nil {
+			d.denied(session, req, err)
+			return Response{}, err
+		}
+		if err := session.client.Operate(); err != nil {
+			d.denied(session, req, err)
 			return Response{}, err
 		}
 		if v.op.Result != nil {
@@ -38,11 +43,13 @@ func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema
 		s := newSubscription(d, session, req, v)
 		added, err := d.register(s, c)
 		if err != nil {
+			d.denied(session, req, err)
 			return Response{}, err
 		}
 		if !added {
 			continue // the catalog has changed since
 		}
+		d.audit(s.about.Record, session.client, s.about.principal)
 		if err := d.start(s, after); err != nil {
 			s.Close()
 			return Response{}, err
@@ -78,8 +85,10 @@ func (d *Dispatcher) start(s *Subscription, after string) error {
 		case err == nil:
 			p = plan{after: pos}
 		case op.Snapshot:
+			d.record(s, authz.EventCursor, err.Error())
 			p.reason = reasonRetention // the same answer as to a cursor that is too old
 		default:
+			d.record(s, authz.EventCursor, err.Error())
 			return resyncRequired(reasonRetention)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"sync"
+	"time"
 	"unique"
 
 	"github.com/rowtide/rowtide/authz"
@@ -20,7 +21,10 @@ import (
 // meet it is live, and the dispatcher's frames go straight to the queue.
 type Subscription struct {
 	d       *Dispatcher
+	id      uint64
+	since   time.Time
 	session *Session
+	about   about // for the audit log; set before anything else happens to it
 	request schema.Request
 	oid     uint32
 	// ready has a token when Next has something to look at.
@@ -94,8 +98,11 @@ const (
 )
 
 func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view) *Subscription {
-	sub := &Subscription{d: d, session: s, request: req, ready: make(chan struct{}, 1), view: v, phase: detached}
+	sub := &Subscription{d: d, id: d.roster.ids.Add(1), since: time.Now(), session: s, request: req, ready: make(chan struct{}, 1), view: v, phase: detached}
 	sub.lane.sub = sub
+	if d.cfg.Audit != nil {
+		sub.about = describe(sub, &v)
+	}
 	return sub
 }
 
@@ -138,6 +145,8 @@ func (s *Subscription) take() ([][]byte, error) {
 	clear(s.spare)
 	s.queue, s.spare = s.spare[:0], out
 	s.taken, s.queued = s.queued, 0
+	s.d.tally.frames.Add(uint64(len(out)))
+	s.d.tally.bytes.Add(uint64(s.taken)) //nolint:gosec // a size
 	return out, nil
 }
 
@@ -164,6 +173,9 @@ func (s *Subscription) end(err error, how ending) {
 func (s *Subscription) endLocked(err error, how ending) {
 	if s.err != nil && (how == flushed || len(s.queue) == 0) {
 		return
+	}
+	if s.err == nil {
+		s.d.ended(s, err)
 	}
 	s.err = err
 	s.detachLocked()

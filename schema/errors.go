@@ -1,6 +1,9 @@
 package schema
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // A Code is the extensions.code of an error. Package fanout maps them to close codes and HTTP
 // statuses.
@@ -27,9 +30,12 @@ type Error struct {
 	Message string
 	// Reason is set on ResyncRequired: retention, slot_lost, policy_changed, …; and on
 	// Unauthenticated it is Expired where another token will do.
-	Reason    string
-	Locations []Location
-	Path      []any // response keys (string) and list indexes (int)
+	Reason string
+	// RetryAfter is when it is worth to come back, on LimitExceeded and RateLimited; 0 where
+	// the same will be refused again.
+	RetryAfter time.Duration
+	Locations  []Location
+	Path       []any // response keys (string) and list indexes (int)
 }
 
 // Expired is the Reason of an Unauthenticated whose token was good.

@@ -59,6 +59,13 @@ type Config struct {
 	Reservations int
 	// ReserveTimeout is how long a reservation waits for its stream. Defaults to 10 s.
 	ReserveTimeout time.Duration
+	// Limiter bounds requests and streams, and by way of Dispatcher operations. Defaults to one of
+	// authz.DefaultLimits.
+	Limiter *authz.Limiter
+	// Proxies are believed about where a client is. Defaults to none.
+	Proxies fanout.Proxies
+	// Audit is told who was not let in, and why. It must not block. Defaults to none.
+	Audit authz.Auditor
 	// Logger defaults to slog.Default(). Tokens are never logged.
 	Logger *slog.Logger
 }
@@ -88,6 +95,9 @@ func (c *Config) check() error {
 	if c.ReserveTimeout == 0 {
 		c.ReserveTimeout = 10 * time.Second
 	}
+	if c.Limiter == nil {
+		c.Limiter = authz.NewLimiter(authz.DefaultLimits())
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -108,7 +118,11 @@ type Handler struct {
 }
 
 // A visit is one request while it is served.
-type visit struct{ end context.CancelCauseFunc }
+type visit struct {
+	end context.CancelCauseFunc
+	// client is nil once a reservation has taken it over.
+	client *authz.Client
+}
 
 // New makes a Handler.
 func New(cfg Config) (*Handler, error) {
@@ -124,6 +138,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	accept := parseAccept(r.Header.Values("Accept"))
 	if f := h.admit(w, r); f != nil {
+		h.denied(r, f)
 		h.refuse(w, accept, f)
 		return
 	}
@@ -132,31 +147,49 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	ctx, leave, ok := h.enter(r.Context())
+	client, err := h.cfg.Limiter.Connect(h.cfg.Proxies.Client(r), "http")
+	if err != nil {
+		f := explain(err)
+		h.denied(r, f)
+		h.refuse(w, accept, f)
+		return
+	}
+	v := &visit{client: client}
+	ctx, leave, ok := h.enter(r.Context(), v)
 	if !ok {
+		client.Close()
 		h.refuse(w, accept, explain(fanout.ErrDraining))
 		return
 	}
 	defer leave()
-	if f := h.route(w, r.WithContext(ctx), accept); f != nil {
+	if f := h.route(w, r.WithContext(ctx), accept, v); f != nil {
 		h.refuse(w, accept, f)
 	}
 }
 
+// denied records a request that was not let in.
+func (h *Handler) denied(r *http.Request, f *fault) {
+	if h.cfg.Audit != nil {
+		h.cfg.Audit.Record(authz.Record{
+			Event: authz.EventDeny, Address: h.cfg.Proxies.Client(r), Transport: "http", Reason: string(fanout.Explain(f.err).Code),
+		})
+	}
+}
+
 // route hands a request to what serves it. A fault has not been answered yet.
-func (h *Handler) route(w http.ResponseWriter, r *http.Request, accept accept) *fault {
+func (h *Handler) route(w http.ResponseWriter, r *http.Request, accept accept, v *visit) *fault {
 	token, single := streamToken(r)
 	switch r.Method {
 	case http.MethodGet, http.MethodPost:
 		switch {
 		case !single:
-			return h.serve(w, r, accept)
+			return h.serve(w, r, accept, v.client)
 		case accept.quality(eventStream) > 0:
 			return h.connect(w, r, token)
 		}
 		return h.operate(w, r, token)
 	case http.MethodPut:
-		return h.reserve(w, r)
+		return h.reserve(w, r, v)
 	case http.MethodDelete:
 		return h.complete(w, r, token)
 	}
@@ -165,7 +198,7 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request, accept accept) *
 }
 
 // serve answers a query, or serves a subscription as a stream of its own.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, accept accept) *fault {
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, accept accept, client *authz.Client) *fault {
 	if !accept.any() {
 		return refusal(http.StatusNotAcceptable, schema.BadUserInput, "nothing of what Accept names can be answered: name "+mediaTypes[responseJSON])
 	}
@@ -177,7 +210,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, accept accept) *
 	if f != nil {
 		return f
 	}
-	session := h.cfg.Dispatcher.Open(principal)
+	session, err := h.cfg.Dispatcher.OpenFor(client, principal)
+	if err != nil {
+		return explain(err)
+	}
 	defer session.Close()
 	media := accept.forStream()
 	var after string
@@ -208,25 +244,31 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, accept accept) *
 }
 
 func (h *Handler) principal(r *http.Request) (*authz.Principal, error) {
+	verify := h.cfg.Auth.Anonymous
 	if token := fanout.Bearer(r.Header.Get("Authorization")); token != "" {
-		return h.cfg.Auth.Verify(token)
+		verify = func() (*authz.Principal, error) { return h.cfg.Auth.Verify(token) }
 	}
-	return h.cfg.Auth.Anonymous()
+	p, err := verify()
+	if err != nil {
+		h.denied(r, explain(err))
+	}
+	return p, err
 }
 
 // enter counts a request in, and gives a context that Close ends.
-func (h *Handler) enter(ctx context.Context) (context.Context, func(), bool) {
+func (h *Handler) enter(ctx context.Context, v *visit) (context.Context, func(), bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.draining {
 		return nil, nil, false
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	v := &visit{end: cancel}
+	v.end = cancel
 	h.visits[v] = struct{}{}
 	h.running.Add(1)
 	return ctx, func() {
 		cancel(nil)
+		v.client.Close()
 		h.mu.Lock()
 		delete(h.visits, v)
 		h.mu.Unlock()

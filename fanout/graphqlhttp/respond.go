@@ -39,7 +39,11 @@ func ofOperation(err error) bool {
 	if !errors.As(err, &list) && !errors.As(err, &e) {
 		return false
 	}
-	switch fanout.Explain(err).Code {
+	what := fanout.Explain(err)
+	if what.RetryAfter > 0 {
+		return false
+	}
+	switch what.Code {
 	case schema.Unauthenticated, schema.Forbidden, schema.RateLimited, schema.Internal:
 		return false
 	default:
@@ -60,7 +64,7 @@ func (h *Handler) refuse(w http.ResponseWriter, a accept, f *fault) {
 		// Under GraphQL's own media type a client takes this for the operation's result and
 		// gives up; under plain JSON the status counts, and it comes back.
 		m = plainJSON
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, fanout.Seconds(fanout.Explain(f.err).RetryAfter))))
 	}
 	h.answer(w, m, status, failure(f.err))
 }

@@ -29,6 +29,7 @@ type reservation struct {
 	token     string
 	principal *authz.Principal
 	session   *fanout.Session
+	client    *authz.Client
 	lapsing   *time.Timer
 	taken     bool // under Handler.mu: by its stream, or by its end
 	// fresh has a token when there are operations to begin.
@@ -63,19 +64,24 @@ func streamToken(r *http.Request) (string, bool) {
 }
 
 // reserve answers PUT.
-func (h *Handler) reserve(w http.ResponseWriter, r *http.Request) *fault {
+func (h *Handler) reserve(w http.ResponseWriter, r *http.Request, v *visit) *fault {
 	principal, err := h.principal(r)
 	if err != nil {
 		return explain(err)
 	}
+	session, err := h.cfg.Dispatcher.OpenFor(v.client, principal)
+	if err != nil {
+		return explain(err)
+	}
 	s := &reservation{
-		token: rand.Text(), principal: principal, session: h.cfg.Dispatcher.Open(principal),
+		token: rand.Text(), principal: principal, session: session, client: v.client,
 		fresh: make(chan struct{}, 1), ops: map[string]*operation{},
 	}
 	if f := h.keep(s); f != nil {
 		s.session.Close()
 		return f
 	}
+	v.client = nil // it is the stream's
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(http.StatusCreated)
 	_, _ = w.Write([]byte(s.token)) // to a client that is gone
@@ -90,7 +96,7 @@ func (h *Handler) keep(s *reservation) *fault {
 		return explain(fanout.ErrDraining)
 	}
 	if h.waiting >= h.cfg.Reservations {
-		return refusal(http.StatusTooManyRequests, schema.RateLimited, "too many streams are reserved: come back in a second")
+		return explain(&schema.Error{Code: schema.RateLimited, Message: "too many streams are reserved: come back in a second", RetryAfter: time.Second})
 	}
 	h.waiting++
 	h.reserved[s.token] = s
@@ -127,6 +133,7 @@ func (h *Handler) release(s *reservation) {
 	s.over = true
 	s.mu.Unlock()
 	s.session.Close()
+	s.client.Close()
 }
 
 func noStream() *fault {
@@ -166,13 +173,7 @@ func (h *Handler) connect(w http.ResponseWriter, r *http.Request, token string) 
 		return refusal(http.StatusConflict, schema.BadUserInput, "stream is open already")
 	}
 	defer h.release(s)
-	ctx := r.Context()
-	if !s.principal.Expires.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(s.principal.Expires), fanout.ErrExpired)
-		defer cancel()
-	}
-	out, ctx, done := h.open(ctx, w, events{})
+	out, ctx, done := h.open(r.Context(), w, events{})
 	defer done()
 	s.run(ctx, out)
 	out.finish(context.Cause(ctx))
@@ -186,6 +187,9 @@ func (s *reservation) run(ctx context.Context, out *stream) {
 	for {
 		select {
 		case <-ctx.Done():
+			return
+		case <-s.session.Ended():
+			out.lose(s.session.Err())
 			return
 		case <-s.fresh:
 		}

@@ -3,6 +3,7 @@ package graphqlws
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -21,6 +22,7 @@ import (
 // and each operation has a goroutine of its own.
 type conn struct {
 	h      *Handler
+	client *authz.Client
 	log    *slog.Logger
 	header []string        // Authorization of the upgrade
 	ws     *websocket.Conn // set by open
@@ -42,18 +44,28 @@ type conn struct {
 	cancel   context.CancelFunc
 	below    *gatherer
 
-	// refreshed has a token when the clock must look at the session's principal.
-	refreshed chan struct{}
+	// authenticated is closed when the session is there.
+	authenticated chan struct{}
+	pings         *rate.Limiter
 	// writing is held while a message is written.
 	writing sync.Mutex
 }
 
-func newConn(h *Handler, authorization []string) *conn {
+// Pings of a client that are answered, a second and at once. RFC 6455, 5.5.3, lets an endpoint
+// answer only the latest.
+const (
+	pingRate  = 10
+	pingBurst = 50
+)
+
+func newConn(h *Handler, client *authz.Client, authorization []string) *conn {
 	return &conn{
-		h: h, log: h.cfg.Logger, header: authorization, protocol: newProtocol(h.cfg.Operations), ops: map[string]*operation{},
-		cancel: func() {}, refreshed: make(chan struct{}, 1),
+		h: h, client: client, log: h.cfg.Logger, header: authorization, protocol: newProtocol(h.cfg.Operations), ops: map[string]*operation{},
+		cancel: func() {}, authenticated: make(chan struct{}), pings: rate.NewLimiter(pingRate, pingBurst),
 	}
 }
+
+func (c *conn) answersPing(context.Context, []byte) bool { return c.pings.Allow() }
 
 // serve serves the socket until it is closed, and returns when every goroutine has ended.
 func (c *conn) serve(ctx context.Context) {
@@ -84,14 +96,12 @@ func (c *conn) serve(ctx context.Context) {
 
 // read does what the client's messages ask for, one after the other.
 func (c *conn) read(ctx context.Context) {
-	perSecond := c.h.cfg.MessageRate
-	limit := rate.NewLimiter(rate.Limit(perSecond), perSecond)
 	for {
-		kind, data, err := c.ws.Read(ctx)
+		kind, data, err := c.message(ctx)
 		if errors.Is(err, websocket.ErrMessageTooBig) {
 			c.close(closing{codeTooBig, "message is too big"}) // reads what is on its way, so that the client sees this
 		}
-		if err != nil || limit.Wait(ctx) != nil {
+		if err != nil || pause(ctx, c.client.Wait(authz.Messages, 1)) != nil {
 			return
 		}
 		if kind != websocket.MessageText {
@@ -104,6 +114,34 @@ func (c *conn) read(ctx context.Context) {
 		if !c.do(ctx, a) {
 			return
 		}
+	}
+}
+
+// message reads one message. One that takes too long, in however many frames, ends the connection.
+func (c *conn) message(ctx context.Context) (websocket.MessageType, []byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	kind, r, err := c.ws.Reader(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	late := time.AfterFunc(c.h.cfg.ReadTimeout, cancel)
+	defer late.Stop()
+	data, err := io.ReadAll(r)
+	return kind, data, err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -139,15 +177,20 @@ func (c *conn) authenticate(ctx context.Context, token *string) bool {
 	}
 	p, err := c.principal(token)
 	if err != nil {
+		c.h.denied(c.client.Address, string(fanout.Explain(err).Code))
 		c.closeFor(err)
 		return false
 	}
-	session := c.h.cfg.Dispatcher.Open(p)
+	session, err := c.h.cfg.Dispatcher.OpenFor(c.client, p)
+	if err != nil {
+		c.closeFor(err)
+		return false
+	}
 	c.mu.Lock()
 	c.session = session
 	c.protocol.accept()
 	c.mu.Unlock()
-	c.look()
+	close(c.authenticated)
 	c.log.Debug("client connected", slog.String("role", p.Role))
 	return c.send(ctx, []byte(`{"type":"`+typeAck+`"}`)) == nil
 }
@@ -169,27 +212,18 @@ func (c *conn) refresh(ctx context.Context, token string) bool {
 		c.closeFor(err)
 		return false
 	}
-	c.look()
 	return c.send(ctx, pongMessage(nil)) == nil
 }
 
-func (c *conn) look() {
-	select {
-	case c.refreshed <- struct{}{}:
-	default:
-	}
-}
-
-// clock closes a connection that is not initialised in time, or whose token expires, and pings
-// one that is silent.
+// clock closes a connection that is not initialised in time, or whose session ends (its token
+// expires, the operator ends it), and pings one that is silent.
 func (c *conn) clock(ctx context.Context) {
 	initialised := time.NewTimer(c.h.cfg.InitTimeout)
 	defer initialised.Stop()
 	ping := time.NewTicker(c.h.cfg.PingInterval)
 	defer ping.Stop()
-	expired := time.NewTimer(time.Hour)
-	expired.Stop()
-	defer expired.Stop()
+	authenticated := c.authenticated
+	var ended <-chan struct{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -197,14 +231,13 @@ func (c *conn) clock(ctx context.Context) {
 		case <-initialised.C:
 			c.close(closing{codeInitTimeout, "Connection initialisation timeout"})
 			return
-		case <-c.refreshed:
+		case <-authenticated:
 			initialised.Stop()
-			expired.Stop()
-			if p := c.session.Principal(); !p.Expires.IsZero() {
-				expired.Reset(time.Until(p.Expires))
+			authenticated, ended = nil, c.session.Ended()
+		case <-ended:
+			if err := c.session.Err(); !errors.Is(err, fanout.ErrClosed) {
+				c.closeFor(err)
 			}
-		case <-expired.C:
-			c.closeFor(fanout.ErrExpired)
 			return
 		case <-ping.C:
 			c.wg.Go(func() { c.ping(ctx) })

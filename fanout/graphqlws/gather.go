@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/rowtide/rowtide/authz"
 )
 
 // gatherBytes is how much is gathered before it is written all the same, and keptBytes how much
@@ -17,6 +19,10 @@ const (
 // since a system call costs far more than a frame. What is written otherwise goes out at once.
 type gatherer struct {
 	net.Conn
+	client *authz.Client
+	// gone is closed with the connection.
+	gone    chan struct{}
+	closing sync.Once
 
 	// mu is held across a write, which keeps frames whole and in order; closing the connection
 	// ends one that hangs.
@@ -40,6 +46,27 @@ func (g *gatherer) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// Read is net.Conn's. A client that sends faster than it may is read no faster: what it sends
+// counts here, where frames without content, and pings, count too.
+func (g *gatherer) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	if wait := g.client.Wait(authz.Received, n); wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-g.gone:
+		}
+	}
+	return n, err
+}
+
+// Close is net.Conn's.
+func (g *gatherer) Close() error {
+	g.closing.Do(func() { close(g.gone) })
+	return g.Conn.Close()
 }
 
 func (g *gatherer) hold() {

@@ -22,12 +22,15 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/fanout"
+	"github.com/rowtide/rowtide/schema"
 )
 
 // Subprotocol is the only one that is spoken.
@@ -50,14 +53,18 @@ type Config struct {
 	PingInterval time.Duration
 	// ReadLimit is the largest message taken, in bytes. Defaults to 64 KiB.
 	ReadLimit int64
-	// MessageRate is how many messages a second are read from one client, with as many again
-	// at once; further ones wait. Defaults to 100.
-	MessageRate int
+	// ReadTimeout is how long a message may take from its first byte to its last. Defaults to
+	// 10 s.
+	ReadTimeout time.Duration
 	// Operations is how many operations one connection may have at once. Defaults to 100.
 	Operations int
-	// Connections is how many connections there may be; further ones are told to come back
-	// later. Defaults to 10,000.
-	Connections int
+	// Limiter bounds connections, messages and bytes, and by way of Dispatcher subscriptions.
+	// Defaults to one of authz.DefaultLimits.
+	Limiter *authz.Limiter
+	// Proxies are believed about where a client is. Defaults to none.
+	Proxies fanout.Proxies
+	// Audit is told who was not let in, and why. It must not block. Defaults to none.
+	Audit authz.Auditor
 	// Logger gets no token, payload or query. Defaults to slog.Default().
 	Logger *slog.Logger
 }
@@ -71,6 +78,7 @@ func (c *Config) check() error {
 		otherwise time.Duration
 	}{
 		{&c.InitTimeout, 3 * time.Second}, {&c.WriteTimeout, 10 * time.Second}, {&c.PingInterval, 25 * time.Second},
+		{&c.ReadTimeout, 10 * time.Second},
 	} {
 		if *d.value < 0 {
 			return errors.New("make WebSocket handler: a time is negative")
@@ -79,18 +87,14 @@ func (c *Config) check() error {
 			*d.value = d.otherwise
 		}
 	}
-	for _, n := range []struct {
-		value     *int
-		otherwise int
-	}{
-		{&c.MessageRate, 100}, {&c.Operations, 100}, {&c.Connections, 10_000},
-	} {
-		if *n.value < 0 {
-			return errors.New("make WebSocket handler: a limit is negative")
-		}
-		if *n.value == 0 {
-			*n.value = n.otherwise
-		}
+	if c.Operations < 0 {
+		return errors.New("make WebSocket handler: a limit is negative")
+	}
+	if c.Operations == 0 {
+		c.Operations = 100
+	}
+	if c.Limiter == nil {
+		c.Limiter = authz.NewLimiter(authz.DefaultLimits())
 	}
 	if c.ReadLimit <= 0 {
 		c.ReadLimit = 64 << 10
@@ -122,13 +126,22 @@ func New(cfg Config) (*Handler, error) {
 
 // ServeHTTP upgrades the request and serves the socket until it is closed.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	address := h.cfg.Proxies.Client(r)
 	if refused := h.refuse(r); refused != nil {
+		h.denied(address, refused.reason)
 		http.Error(w, refused.message, refused.status)
 		return
 	}
-	c := newConn(h, r.Header.Values("Authorization"))
-	full, ok := h.add(c)
-	if !ok {
+	client, full := h.cfg.Limiter.Connect(address, "websocket")
+	if f := fanout.Explain(full); full != nil && f.Code == schema.RateLimited {
+		h.denied(address, string(f.Code))
+		w.Header().Set("Retry-After", strconv.Itoa(fanout.Seconds(f.RetryAfter)))
+		http.Error(w, f.Message, f.Status)
+		return
+	}
+	defer client.Close()
+	c := newConn(h, client, r.Header.Values("Authorization"))
+	if !h.add(c) {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "the service is restarting", http.StatusServiceUnavailable)
 		return
@@ -138,28 +151,37 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Subprotocols:       []string{Subprotocol},
 		InsecureSkipVerify: true, // refuse has checked the origin, more strictly
 		CompressionMode:    websocket.CompressionDisabled,
+		OnPingReceived:     c.answersPing,
 	})
 	if err != nil {
 		return // Accept has answered
 	}
 	c.ws = ws
-	if full {
-		c.close(closing{codeTryLater, "too many connections"})
+	if full != nil {
+		h.denied(address, string(schema.LimitExceeded))
+		c.closeFor(full)
 		return
 	}
 	c.serve(r.Context())
 }
 
-// add makes a connection known. It is not ok while draining, and full over the limit.
-func (h *Handler) add(c *conn) (full, ok bool) {
+// denied records a client that was not let in.
+func (h *Handler) denied(address, reason string) {
+	if h.cfg.Audit != nil {
+		h.cfg.Audit.Record(authz.Record{Event: authz.EventDeny, Address: address, Transport: "websocket", Reason: reason})
+	}
+}
+
+// add makes a connection known. It is false while draining.
+func (h *Handler) add(c *conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.draining {
-		return false, false
+		return false
 	}
 	h.conns[c] = struct{}{}
 	h.running.Add(1)
-	return len(h.conns) > h.cfg.Connections, true
+	return true
 }
 
 func (h *Handler) remove(c *conn) {

@@ -190,7 +190,7 @@ func TestOperationsOfAConnectionAreBounded(t *testing.T) {
 // Covers S12.
 func TestChurnLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	p := open(t, graphqlws.Config{MessageRate: 1 << 20}, fanout.Limits{})
+	p := open(t, graphqlws.Config{Limiter: authz.NewLimiter(authz.Limits{})}, fanout.Limits{})
 	s := p.connect()
 	for range 2000 {
 		s.send(subscribeTo("a", ""), `{"id":"a","type":"complete"}`)
@@ -522,30 +522,30 @@ func TestAClientThatAnswersPingsIsKept(t *testing.T) {
 // Covers S14.
 func TestAFloodOfMessagesIsReadAtTheRateOnly(t *testing.T) {
 	t.Parallel()
-	p := open(t, graphqlws.Config{MessageRate: 50}, fanout.Limits{})
+	p := open(t, graphqlws.Config{Limiter: authz.NewLimiter(authz.Limits{authz.Messages: {authz.PerConnection: 20}})}, fanout.Limits{})
 	s := p.connect()
 	start := time.Now()
 	go func() {
-		for range 100 {
+		for range 110 {
 			ctx, cancel := s.wait()
 			_ = s.ws.Write(ctx, websocket.MessageText, []byte(`{"type":"ping"}`))
 			cancel()
 		}
 	}()
-	for range 100 {
+	for range 110 {
 		s.expect(`{"type":"pong"}`)
 	}
 	if took := time.Since(start); took < 500*time.Millisecond {
-		t.Errorf("100 messages were read in %v, with 50 a second and 50 at once", took)
+		t.Errorf("110 messages and connection_init were read in %v, with 20 a second and 100 at once", took)
 	}
 }
 
 func TestTooManyConnectionsAreToldToComeBack(t *testing.T) {
 	t.Parallel()
-	p := open(t, graphqlws.Config{Connections: 1}, fanout.Limits{})
+	p := open(t, graphqlws.Config{Limiter: authz.NewLimiter(authz.Limits{authz.Connections: {authz.InAll: 1}})}, fanout.Limits{})
 	s := p.connect()
 	over := p.dial(nil)
-	over.expectClose(1013, "too many connections")
+	over.expectClose(1013, "the server has 1 connections, as many as it may: come back in 5 s")
 	s.send(`{"type":"ping"}`)
 	s.expect(`{"type":"pong"}`)
 }

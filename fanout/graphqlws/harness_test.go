@@ -89,7 +89,7 @@ func (p *place) Verify(token string) (*authz.Principal, error) {
 	case who == nil:
 		return nil, &schema.Error{Code: schema.Unauthenticated, Message: "token is not valid"}
 	case !who.Expires.IsZero() && !time.Now().Before(who.Expires):
-		return nil, &schema.Error{Code: schema.Forbidden, Message: "token has expired"}
+		return nil, &schema.Error{Code: schema.Unauthenticated, Reason: schema.Expired, Message: "token has expired"}
 	default:
 		return who, nil
 	}

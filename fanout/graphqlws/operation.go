@@ -98,7 +98,7 @@ func (c *conn) finish(ctx context.Context, op *operation, err error) {
 			c.closeFor(err)
 		}
 		return
-	case errors.Is(err, fanout.ErrExpired), errors.Is(err, fanout.ErrSlow):
+	case errors.Is(err, fanout.ErrSlow), c.session.Err() != nil:
 		c.closeFor(err)
 		return
 	default:

@@ -21,7 +21,6 @@ const (
 	codeUnsupported = 1003
 	codeInvalidText = 1007
 	codeTooBig      = 1009
-	codeTryLater    = 1013
 
 	codeInvalidMessage  = 4400
 	codeUnauthorized    = 4401

@@ -11,19 +11,19 @@ import (
 
 // A refusal answers a request instead of an upgrade.
 type refusal struct {
-	status  int
-	message string
+	status          int
+	reason, message string
 }
 
 // refuse tells why a request is not upgraded, or nil.
 func (h *Handler) refuse(r *http.Request) *refusal {
 	switch {
 	case !fanout.Origins(h.cfg.Origins).Allow(r):
-		return &refusal{http.StatusForbidden, "the page's origin is not allowed: the server's --allow-origin lists those that are"}
+		return &refusal{http.StatusForbidden, "origin", "the page's origin is not allowed: the server's --allow-origin lists those that are"}
 	case fanout.TokenInURL(r.URL.RawQuery, nil):
-		return &refusal{http.StatusBadRequest, "tokens in the address end in logs: send it in the payload of connection_init"}
+		return &refusal{http.StatusBadRequest, "token_in_url", "tokens in the address end in logs: send it in the payload of connection_init"}
 	case !offers(r.Header.Values("Sec-WebSocket-Protocol")):
-		return &refusal{http.StatusBadRequest, "connect with the WebSocket subprotocol " + Subprotocol}
+		return &refusal{http.StatusBadRequest, "subprotocol", "connect with the WebSocket subprotocol " + Subprotocol}
 	}
 	return nil
 }
@@ -56,7 +56,7 @@ func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return n, rw, err
 	}
-	below := &gatherer{Conn: n}
+	below := &gatherer{Conn: n, client: g.c.client, gone: make(chan struct{})}
 	g.c.grab(below)
 	return below, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(below, writeBuffer)), nil
 }
