@@ -1,4 +1,4 @@
-# make help lists the targets. CI (.ci/run) runs test and lint.
+# make help lists the targets. CI (.ci/run) runs test, browser, versions and lint.
 
 GO       ?= go
 FUZZTIME ?= 20s
@@ -7,7 +7,7 @@ P        ?= 2
 LINT     := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race fuzz lint bench browser
+.PHONY: help demo build test versions race fuzz lint bench browser
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -23,6 +23,9 @@ build: ## bin/rowtide
 test: ## every test, against real servers that it starts; installs what it needs where it may
 	@tools/needs server node curl pgbouncer
 	$(GO) test -p $(P) ./...
+
+versions: ## what a version of PostgreSQL can break, against 16, 17 and 18 (Linux on x86-64)
+	@tools/versions 16 17 18
 
 race: ## the tests under the race detector
 	@tools/needs server node curl pgbouncer c

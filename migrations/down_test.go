@@ -2,7 +2,6 @@ package migrations_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,45 +11,39 @@ import (
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
 
-// catalog is everything that Rowtide could leave behind in a database: its dump, and what no dump
-// of a database has.
+// catalog is everything that Rowtide could leave behind: every object of the database, what a
+// person could have said about it (owner, rights, options, comment), and what belongs to the
+// cluster. The cluster is shared: roles, slots and memberships count where they carry the
+// database's name.
 func catalog(t *testing.T, db *pgtest.DB) string {
 	t.Helper()
-	dump, err := exec.CommandContext(t.Context(), pgDump(t), "--dbname", db.Admin).Output()
-	if err != nil {
-		t.Fatalf("pg_dump: %v", err)
-	}
-	var lines []string
-	for _, l := range strings.Split(string(dump), "\n") {
-		if !strings.HasPrefix(l, `\restrict`) && !strings.HasPrefix(l, `\unrestrict`) { // random, in newer minors
-			lines = append(lines, l)
-		}
-	}
-	// The cluster is shared: roles, slots and memberships count where they carry the database's name.
-	lines = append(lines, strs(t, db, `
-		SELECT 'role ' || rolname FROM pg_roles WHERE rolname ~ $1
+	return strings.Join(strs(t, db, `
+		SELECT format('%s %s', o.type, o.identity)
+		FROM (SELECT classid, objid, objsubid FROM pg_depend UNION SELECT refclassid, refobjid, refobjsubid FROM pg_depend
+			UNION SELECT 'pg_namespace'::regclass, oid, 0 FROM pg_namespace) d, pg_identify_object(d.classid, d.objid, d.objsubid) o
+		WHERE d.objid >= 16384 AND o.identity IS NOT NULL
+		UNION ALL SELECT format('relation %s owner %s rights %s options %s rls %s %s identity %s', oid::regclass, relowner::regrole, coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)), reloptions,
+			relrowsecurity, relforcerowsecurity, relreplident) FROM pg_class WHERE oid >= 16384 OR relacl IS NOT NULL
+		UNION ALL SELECT format('column %s.%s %s %s rights %s', attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull, attacl)
+		FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND (attrelid >= 16384 OR attacl IS NOT NULL)
+		UNION ALL SELECT format('function %s owner %s rights %s is %s', oid::regprocedure, proowner::regrole, coalesce(proacl, acldefault('f', proowner)), prosrc)
+		FROM pg_proc WHERE oid >= 16384 OR proacl IS NOT NULL
+		UNION ALL SELECT format('schema %s owner %s rights %s', oid::regnamespace, nspowner::regrole, coalesce(nspacl, acldefault('n', nspowner))) FROM pg_namespace
+		UNION ALL SELECT format('comment %s %s %s: %s', classoid::regclass, objoid, objsubid, description) FROM pg_description WHERE objoid >= 16384
+		UNION ALL SELECT format('policy %s', p) FROM pg_policies p
+		UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indexrelid >= 16384
+		UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger
+		UNION ALL SELECT format('%s on %s %s', conname, conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint WHERE oid >= 16384
+		UNION ALL SELECT format('event trigger %s', e) FROM pg_event_trigger e
+		UNION ALL SELECT format('default rights %s', a) FROM pg_default_acl a
+		UNION ALL SELECT format('label %s', l) FROM pg_seclabel l
+		UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname ~ $1
 		UNION ALL SELECT format('membership %s', m.member::regrole) FROM pg_auth_members m WHERE m.member::regrole::text ~ $1
 		UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE database = current_database()
 		UNION ALL SELECT format('publication %s', p) FROM pg_publication p
-		UNION ALL SELECT format('identity %s %s', oid::regclass, relreplident) FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384
 		UNION ALL SELECT format('setting %s', s) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database()
-		UNION ALL SELECT format('acl %s', datacl) FROM pg_database WHERE datname = current_database()
-		ORDER BY 1`, "^"+db.Name)...)
-	return strings.Join(lines, "\n")
-}
-
-// pgDump finds the pg_dump of the server's version: it lies beside the real initdb.
-func pgDump(t *testing.T) string {
-	t.Helper()
-	bin, err := testcontainers.Find(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	initdb, err := filepath.EvalSymlinks(filepath.Join(bin.Dir, "initdb"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(filepath.Dir(initdb), "pg_dump")
+		UNION ALL SELECT format('database rights %s', datacl) FROM pg_database WHERE datname = current_database()
+		ORDER BY 1`, "^"+db.Name), "\n")
 }
 
 func same(t *testing.T, before, after string) {
