@@ -219,3 +219,38 @@ func TestInsertOnlyTableNeedsNoReplicaIdentity(t *testing.T) {
 		}
 	}
 }
+
+// TestReplacedFunctionChangesPoliciesAtItsCommit replaces a function that a policy calls: rows
+// are judged by what it says at their commit, though the policy reads as it did.
+//
+// Covers S56, S57.
+func TestReplacedFunctionChangesPoliciesAtItsCommit(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	me := func(who string) string {
+		return "CREATE OR REPLACE FUNCTION me() RETURNS text LANGUAGE sql STABLE AS $$ SELECT coalesce(" + who + ", current_setting('request.jwt.claims')::json ->> 'sub') $$;"
+	}
+	db.Exec(t, me("NULL::text")+notes(role)+"ALTER POLICY own ON notes USING (owner = me())")
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "(snapshot: true)")
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "INSERT INTO notes VALUES (1, 'ben', 'hidden'), (2, 'ana', 'seen')")
+	if f := next(t, c); string(f.Row["id"]) != "2" {
+		t.Fatalf("want the row of ana alone, got %s", f)
+	}
+	db.Exec(t, "BEGIN; "+me("'ben'")+" INSERT INTO notes VALUES (3, 'ana', 'hidden'); COMMIT; INSERT INTO notes VALUES (4, 'ana', 'hidden')")
+	if f := next(t, c); f.Kind != feedtest.Reset || f.Reason != "policy_changed" {
+		t.Fatalf("want RESET policy_changed, got %s", f)
+	}
+	until(t, c, func(f *feedtest.Frame) bool {
+		if f.Kind == feedtest.Snapshot && string(f.Row["id"]) != "1" {
+			t.Errorf("the snapshot shows %s", f)
+		}
+		return f.Kind == feedtest.Live
+	})
+	db.Exec(t, "INSERT INTO notes VALUES (5, 'ana', 'hidden'), (6, 'ben', 'seen')")
+	if f := next(t, c); string(f.Row["id"]) != "6" {
+		t.Errorf("want the row of ben alone, got %s", f)
+	}
+}

@@ -94,7 +94,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	if p.bus, err = membus.New(membus.Config{MaxAge: p.cfg.Retain, MaxBytes: p.cfg.RetainBytes}); err != nil {
 		return err
 	}
-	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Audit: authz.NewAuditLog(p.log)}); err != nil {
+	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Compile: true, Audit: authz.NewAuditLog(p.log)}); err != nil {
 		return err
 	}
 	p.dispatcher, err = fanout.New(fanout.Config{

@@ -142,7 +142,7 @@ func nameByte(c byte) bool {
 // a column which it may no longer read is not valid any more.
 func sameRules(old, new *schema.TableDef, role string) bool {
 	a, b := old.Access[role], new.Access[role]
-	return a.Usage == b.Usage && a.RowSecurity == b.RowSecurity && slices.Equal(policies(old, a), policies(new, b))
+	return a.Usage == b.Usage && a.RowSecurity == b.RowSecurity && a.Builtins == b.Builtins && slices.Equal(policies(old, a), policies(new, b))
 }
 
 func policies(t *schema.TableDef, a schema.Access) []schema.Policy {

@@ -31,6 +31,7 @@ func TestRulesAreTheSameOnlyWhereTheSameRowsAreSeen(t *testing.T) {
 		"switched on, no policy":   {def(false), def(true), false},
 		"switched off, no policy":  {def(true), def(false), false},
 		"a policy more":            {def(true, own), def(true, own, other), false},
+		"a function replaced":      {def(true, own), def(true, schema.Policy{Name: "own", Permissive: true, Using: "owner", Calls: "x"}), false},
 		"restrictive":              {def(true, own), def(true, schema.Policy{Name: "own", Using: "owner"}), false},
 	} {
 		if got := sameRules(tt.old, tt.new, "r"); got != tt.same {

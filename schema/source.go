@@ -149,6 +149,9 @@ type Policy struct {
 	// Using is the deparsed USING expression, with an empty search_path; "" where the policy
 	// has none: a permissive one then lets nothing in, a restrictive one keeps nothing out.
 	Using string
+	// Calls is a hash over the present versions of the functions that it calls; "" for none. A
+	// function that is replaced may let other rows through.
+	Calls string
 }
 
 // Access is what one role may do with one table, as PostgreSQL itself answers: the functions

@@ -10,7 +10,10 @@ import (
 
 // A predicate is all of a table's policies for a role, evaluated in process. It gives what
 // Postgres would give, or nothing: see formula.
-type predicate struct{ formula }
+type predicate struct {
+	formula
+	memo *memo
+}
 
 // A Way is how one policy is evaluated.
 type Way struct {
@@ -65,29 +68,38 @@ func compilable(t *schema.TableDef, a schema.Access) error {
 
 // compile gives the predicate, or nil where a part of it is not compiled.
 func compile(t *schema.TableDef, role string) *predicate {
-	access := t.Access[role]
-	if compilable(t, access) != nil {
+	if compilable(t, t.Access[role]) != nil {
 		return nil
 	}
 	c := newCompiler(t, role)
+	f, err := c.together(c.policy)
+	if err != nil {
+		return nil
+	}
+	return &predicate{f, c.memo}
+}
+
+// together joins the policies that apply to the role: those that restrict, and one of those that
+// permit. A policy without an expression lets nothing in and keeps nothing out: see condition.
+func (c *compiler) together(policy func(schema.Policy) (formula, error)) (formula, error) {
 	var permissive, terms []formula
-	for _, i := range access.Policies {
-		q := t.Policies[i]
+	for _, i := range c.table.Access[c.role].Policies {
+		q := c.table.Policies[i]
 		if q.Using == "" {
-			continue // lets nothing in, keeps nothing out: see condition
+			continue
 		}
-		f, err := c.policy(q)
+		f, err := policy(q)
 		switch {
 		case err != nil:
-			return nil
+			return f, err
 		case q.Permissive:
 			permissive = append(permissive, f)
 		default:
 			terms = append(terms, f)
 		}
 	}
-	terms = append(terms, formula{typ: "bool", eval: some(permissive)})
-	return &predicate{formula{typ: "bool", eval: all(terms)}}
+	terms = append(terms, formula{typ: "bool", eval: some(permissive), narrow: narrowSome(permissive)})
+	return formula{typ: "bool", eval: all(terms), narrow: narrowAll(terms)}, nil
 }
 
 func (c *compiler) policy(q schema.Policy) (formula, error) {
@@ -103,10 +115,14 @@ func (c *compiler) policy(q schema.Policy) (formula, error) {
 
 // judge decides on a task's images that are known. It gives false where Postgres has to be asked,
 // which then decides on all of them.
-func (p *predicate) judge(j *judgement, t *task) bool {
-	e := evaluation{role: t.as.principal.Role, settings: t.as.principal.Settings}
-	for _, i := range j.known {
-		e.image = j.q.Images[i]
+func (p *predicate) judge(j *judgement, t *task, b *bound) bool {
+	rows, ok := j.rowsOf(p)
+	if !ok || b.refused {
+		return false
+	}
+	e := evaluation{role: t.as.principal.Role, settings: t.as.principal.Settings, ofPrincipal: b.values}
+	for n, i := range j.known {
+		e.image, e.ofRow = j.q.Images[i], rows[n*len(p.memo.ofRow):(n+1)*len(p.memo.ofRow)]
 		visible := p.eval(&e).isTrue()
 		if e.refused {
 			for _, i := range j.known {
@@ -117,4 +133,27 @@ func (p *predicate) judge(j *judgement, t *task) bool {
 		t.out[i] = verdict(visible)
 	}
 	return true
+}
+
+// rowsOf gives the results of the parts that read the row alone, for the known images in turn. It
+// gives false where Postgres has to be asked.
+func (j *judgement) rowsOf(p *predicate) ([]datum, bool) {
+	if rows, ok := j.rows[p]; ok {
+		return rows, rows != nil
+	}
+	size := len(p.memo.ofRow)
+	rows := make([]datum, size*len(j.known))
+	var e evaluation
+	for n, i := range j.known {
+		e.image, e.ofRow = j.q.Images[i], rows[n*size:(n+1)*size]
+		evaluate(&e, p.memo.ofRow, e.ofRow)
+	}
+	if e.refused {
+		rows = nil
+	}
+	if j.rows == nil {
+		j.rows = map[*predicate][]datum{}
+	}
+	j.rows[p] = rows
+	return rows, rows != nil
 }

@@ -60,9 +60,10 @@ func (c *compiler) inline(f *schema.FunctionDef, args []formula, name string) (f
 	if err != nil {
 		return formula{}, fmt.Errorf("in the function %s, %w", name, err)
 	}
-	in := &compiler{table: c.table, role: c.role, enums: c.enums, inBody: true, function: f, args: args, size: c.size}
+	in := &compiler{table: c.table, role: c.role, enums: c.enums, inBody: true, function: f, args: args, size: c.size, memo: c.memo}
 	body, err := in.compile(n)
 	c.size = in.size
+	c.reads |= in.reads
 	if err == nil {
 		body, err = in.to(body, formatted(f.Result))
 	}
@@ -72,7 +73,7 @@ func (c *compiler) inline(f *schema.FunctionDef, args []formula, name string) (f
 	if !f.Strict {
 		return body, nil
 	}
-	return formula{typ: body.typ, eval: func(e *evaluation) datum {
+	return formula{typ: body.typ, narrow: body.narrow, eval: func(e *evaluation) datum {
 		out := body.eval(e)
 		for _, a := range args {
 			if a.eval(e).null {

@@ -42,7 +42,11 @@ func (c *compiler) cast(n *node) (formula, error) {
 	if err != nil {
 		return f, err
 	}
-	return formula{typ: typ, eval: unary(f, convert)}, nil
+	out := formula{typ: typ, eval: unary(f, convert)}
+	if isInt(f.typ) && (isInt(typ) || typ == "text") || (f.typ == "uuid" || f.typ == "name") && typ == "text" {
+		out.column = f.column
+	}
+	return out, nil
 }
 
 // conversion is a cast between two types.

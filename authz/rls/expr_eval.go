@@ -34,7 +34,9 @@ type evaluation struct {
 	image    cdc.Row
 	role     string
 	settings []authz.Setting
-	refused  bool
+	// ofPrincipal and ofRow are results of the predicate's memo.
+	ofPrincipal, ofRow []datum
+	refused            bool
 }
 
 func (e *evaluation) refuse() datum {
@@ -82,6 +84,12 @@ type formula struct {
 	isNull   bool // a NULL that has no type yet
 	eval     func(*evaluation) datum
 	cost     int // how many formulas are evaluated
+	reads    reads
+	// column is the index, from 1, of the column whose value this is; 0 for none. The value may
+	// have been cast to a type in which different values stay different.
+	column int
+	// narrow tells what an image must meet for the formula to be true; nil where nothing is known.
+	narrow narrow
 }
 
 // all is AND, some is OR.

@@ -41,9 +41,9 @@ func (c *compiler) logic(n *node) (formula, error) {
 	}
 	switch n.kind {
 	case nodeAnd:
-		return formula{typ: "bool", eval: all(kids)}, nil
+		return formula{typ: "bool", eval: all(kids), narrow: narrowAll(kids)}, nil
 	case nodeOr:
-		return formula{typ: "bool", eval: some(kids)}, nil
+		return formula{typ: "bool", eval: some(kids), narrow: narrowSome(kids)}, nil
 	default:
 		return formula{typ: "bool", eval: negate(kids[0])}, nil
 	}
@@ -197,5 +197,9 @@ func (c *compiler) quantified(n *node) (formula, error) {
 	if err != nil {
 		return l, err
 	}
-	return formula{typ: "bool", eval: quantified(l, array, n.kind == nodeAny, compare)}, nil
+	f := formula{typ: "bool", eval: quantified(l, array, n.kind == nodeAny, compare)}
+	if n.kind == nodeAny && n.text == "=" {
+		f.narrow = elementOf(l, array)
+	}
+	return f, nil
 }

@@ -111,7 +111,13 @@ func (c *compiler) operator(n *node) (formula, error) {
 		if err != nil {
 			return l, err
 		}
-		return formula{typ: "bool", eval: strict(l, r, f)}, nil
+		out := formula{typ: "bool", eval: strict(l, r, f)}
+		if n.text == "=" {
+			if out.narrow = equalTo(l, r); out.narrow == nil {
+				out.narrow = equalTo(r, l)
+			}
+		}
+		return out, nil
 	}
 	l, r, err := c.pair(n.kids[0], n.kids[1])
 	if err != nil {

@@ -16,6 +16,7 @@ func (c *compiler) setting(n *node) (formula, error) {
 		return formula{}, errors.New("it reads a setting that is not a custom one")
 	}
 	name := lowerASCII(k.text)
+	c.reads |= readsPrincipal
 	f := formula{typ: "text", eval: func(e *evaluation) datum { return e.setting(name) }}
 	if len(n.kids) == 2 {
 		missing, err := c.condition(n.kids[1])

@@ -21,8 +21,18 @@ func testTable(columns ...string) *schema.TableDef {
 }
 
 // formulaOf compiles a condition.
-func formulaOf(t *schema.TableDef, s string) (formula, error) {
-	return newCompiler(t, "r").policy(schema.Policy{Using: s})
+func formulaOf(t *schema.TableDef, s string) (*predicate, error) {
+	c := newCompiler(t, "r")
+	f, err := c.policy(schema.Policy{Using: s})
+	return &predicate{f, c.memo}, err
+}
+
+// on evaluates a predicate for one image and principal.
+func (p *predicate) on(e *evaluation) datum {
+	e.ofPrincipal, e.ofRow = make([]datum, len(p.memo.ofPrincipal)), make([]datum, len(p.memo.ofRow))
+	evaluate(e, p.memo.ofPrincipal, e.ofPrincipal)
+	evaluate(e, p.memo.ofRow, e.ofRow)
+	return p.eval(e)
 }
 
 // Each of these could be compiled to another meaning than Postgres's by a compiler that knew less.
@@ -125,7 +135,7 @@ func TestNothingIsDecidedBesideAnError(t *testing.T) {
 			continue
 		}
 		e := evaluation{image: image, role: "r", settings: []authz.Setting{{Name: "APP.x", Value: "2"}, {Name: "app.X", Value: " 1 "}}}
-		d := f.eval(&e)
+		d := f.on(&e)
 		if e.refused != want || !want && !d.isTrue() {
 			t.Errorf("%s: refused %t, want %t; %v", expression, e.refused, want, d)
 		}
@@ -148,13 +158,13 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 	}
 	for label, refused := range map[string]bool{"b": false, "c": true} {
 		e := evaluation{image: cdc.Row{cdc.TextValue(label)}}
-		if d := less.eval(&e); e.refused != refused || !refused && !d.isTrue() {
+		if d := less.on(&e); e.refused != refused || !refused && !d.isTrue() {
 			t.Errorf("label %q: refused %t", label, e.refused)
 		}
 	}
 	for value, refused := range map[string]bool{"ü": false, "a\x00": true, "\xff": true} {
 		e := evaluation{settings: []authz.Setting{{Name: "app.x", Value: value}}}
-		if d := setting.eval(&e); e.refused != refused || !refused && !d.isTrue() {
+		if d := setting.on(&e); e.refused != refused || !refused && !d.isTrue() {
 			t.Errorf("setting %q: refused %t", value, e.refused)
 		}
 	}
@@ -164,7 +174,7 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 	}
 	for _, v := range []cdc.Value{cdc.AbsentValue(), cdc.UnchangedValue()} {
 		e := evaluation{image: cdc.Row{v}}
-		if empty.eval(&e); !e.refused {
+		if empty.on(&e); !e.refused {
 			t.Error("a value that is not known is not refused")
 		}
 	}
@@ -265,7 +275,7 @@ func FuzzParse(f *testing.F) {
 		if c.typ != "bool" || c.cost > maxFormulas {
 			t.Fatalf("a formula of %s that costs %d", c.typ, c.cost)
 		}
-		if d := c.eval(&e); d.null != c.eval(&e).null {
+		if d := c.on(&e); d.null != c.on(&e).null {
 			t.Fatal("two answers")
 		}
 	})

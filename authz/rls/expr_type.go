@@ -21,13 +21,16 @@ type compiler struct {
 	function *schema.FunctionDef
 	args     []formula
 	size     int
+	// reads is what the expression at hand was seen to read.
+	reads reads
+	memo  *memo
 }
 
 // maxFormulas bounds the work of an evaluation: an argument counts as often as it is read.
 const maxFormulas = 5000
 
 func newCompiler(t *schema.TableDef, role string) *compiler {
-	c := &compiler{table: t, role: role, enums: map[string]*schema.Type{}}
+	c := &compiler{table: t, role: role, enums: map[string]*schema.Type{}, memo: &memo{}}
 	for _, col := range t.Columns {
 		if col.Type.Kind == 'e' {
 			c.enums[typeKey(col.Type.Schema, col.Type.Name)] = col.Type
@@ -46,12 +49,23 @@ func (c *compiler) condition(n *node) (formula, error) {
 }
 
 func (c *compiler) compile(n *node) (formula, error) {
-	before := c.size
+	before, around, since := c.size, c.reads, c.memo.mark()
 	if c.size++; c.size > maxFormulas {
 		return formula{}, errors.New("it is too large")
 	}
+	c.reads = 0
 	f, err := c.compileNode(n)
-	f.cost = c.size - before
+	f.cost, f.reads = c.size-before, c.reads
+	c.reads |= around
+	switch {
+	case err != nil:
+		c.memo.forget(since)
+	case f.eval != nil && n.worthKeeping():
+		f = c.memo.keep(f, since)
+	}
+	if err == nil && f.typ == "bool" && f.reads&readsRow == 0 {
+		f.narrow = byPrincipal(f.eval)
+	}
 	return f, err
 }
 
@@ -67,6 +81,7 @@ func (c *compiler) compileNode(n *node) (formula, error) {
 		d := boolean(n.text == "true")
 		return formula{typ: "bool", eval: func(*evaluation) datum { return d }}, nil
 	case nodeUser:
+		c.reads |= readsPrincipal
 		return formula{typ: "name", eval: func(e *evaluation) datum { return datum{s: e.role} }}, nil
 	case nodeParam:
 		return c.param(n.text)
@@ -142,6 +157,7 @@ func (c *compiler) param(text string) (formula, error) {
 		return formula{}, errors.New("it reads a parameter")
 	}
 	c.size += c.args[i-1].cost
+	c.reads |= c.args[i-1].reads
 	return c.args[i-1], nil
 }
 
@@ -173,7 +189,8 @@ func (c *compiler) column(path []string) (formula, error) {
 		case !col.Deterministic || !col.CollationDefault && typ != "name":
 			return formula{}, fmt.Errorf("it reads the column %s, which has a collation of its own", name)
 		}
-		return formula{typ: typ, eval: column(i, read)}, nil
+		c.reads |= readsRow
+		return formula{typ: typ, column: i + 1, eval: column(i, read)}, nil
 	}
 	return formula{}, fmt.Errorf("it reads %s, which is no column of an image", name)
 }

@@ -33,6 +33,9 @@ type judgement struct {
 	visible  atomic.Bool
 	deadline time.Time
 	audit    *tally
+	// rows are what predicates need of the known images, whoever asks; nil where Postgres has
+	// to be asked.
+	rows map[*predicate][]datum
 }
 
 // A chunk is some of the question's images, ready to send.
@@ -151,7 +154,7 @@ func (g *Postgres) tasks(j *judgement) []*task {
 		if n := len(t.out) - len(j.known); n > 0 {
 			j.audit.add(t, authz.EventUndecided, "image_incomplete", "", n)
 		}
-		if len(j.known) == 0 || p.predicate != nil && p.predicate.judge(j, t) {
+		if len(j.known) == 0 || p.predicate != nil && p.predicate.judge(j, t, g.bounds.of(p.predicate, principal)) {
 			continue
 		}
 		t.as = newActor(principal, g.path)

@@ -21,6 +21,9 @@ type plan struct {
 	policies string
 	// predicate is the same, evaluated in process; nil where it is not compiled.
 	predicate *predicate
+	// hint tells what narrows the images that the role may see: the predicate, or as much of it
+	// as is compiled; nil for nothing.
+	hint *predicate
 	// eval takes a text[] of images and gives a boolean[].
 	eval string
 	// probe takes one image and tells whether Postgres can read it at all.

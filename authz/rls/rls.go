@@ -1,9 +1,11 @@
-// Package rls judges row images by row-level security, by asking Postgres itself.
+// Package rls judges row images by row-level security: in process, by policies that are compiled,
+// or by asking Postgres itself.
 //
 // It guarantees that an image is Visible only where a SELECT of that row by the principal's
 // role, under its claims, would return it: privileges, roles of policies, permissive and
 // restrictive policies, and whatever the policies ask of other tables, functions and settings,
-// are Postgres's own answers. It is the reference for faster ways to evaluate a policy.
+// are Postgres's own answers, or what is proven to equal them. Asking is the reference: a policy
+// is compiled only where nothing but the row and the claims decides, and the answer is certain.
 //
 //   - Nothing is judged before the transaction that the images come from is visible to other
 //     sessions: a commit is streamed earlier than that.
@@ -83,6 +85,7 @@ type Postgres struct {
 	path      string
 	judges    *pool
 	snapshots *pool
+	bounds    bounds
 
 	mu    sync.Mutex
 	plans map[planKey]*plan
@@ -152,10 +155,14 @@ func (g *Postgres) plan(t *schema.Table, role string) *plan {
 	}
 	if len(g.plans) >= maxPlans {
 		clear(g.plans)
+		g.bounds.forget()
 	}
 	p := newPlan(t, role)
 	if g.cfg.Compile && p.fixed == 0 {
 		p.predicate = compile(t.Def, role)
+		if p.hint = p.predicate; p.hint == nil {
+			p.hint = compileHint(t.Def, role)
+		}
 	}
 	g.plans[key] = p
 	return p

@@ -12,6 +12,9 @@ import (
 // costs a few milliseconds, so a service can ask each second; that is how it learns of roles and
 // memberships, for which there are no event triggers.
 //
+// Policies that are evaluated in process mean what they mean by functions, operators, types and
+// casts too, and by the privileges on them: so rows of those count as far as they could matter.
+//
 // Rows are told apart by xmin, which every change of a row sets. Tables that nobody annotated and
 // roles of which none on the allow-list is a member cost nothing and change nothing.
 func Fingerprint(ctx context.Context, db DB, cfg Config) (string, error) {
@@ -94,6 +97,10 @@ WITH RECURSIVE rel AS MATERIALIZED (
   UNION ALL SELECT 19, m.roleid, m.member::int8, m.xmin FROM rol JOIN pg_catalog.pg_auth_members m ON m.member = rol.oid
   UNION ALL SELECT 20, c.oid, 0, c.xmin FROM part JOIN pg_catalog.pg_class c ON c.oid = part.oid
   UNION ALL SELECT 21, i.inhrelid, 0, i.xmin FROM rel JOIN pg_catalog.pg_inherits i ON i.inhparent = rel.oid
+  UNION ALL SELECT 22, p.oid, 0, p.xmin FROM pg_catalog.pg_proc p
+    WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND (p.proacl IS NOT NULL OR p.oid >= 16384)
+  UNION ALL SELECT 23, k.oid, 0, k.xmin FROM pg_catalog.pg_cast k WHERE k.oid >= 16384
+  UNION ALL SELECT 24, s.oid, 0, s.xmin FROM (` + shadows + `) s WHERE EXISTS (SELECT FROM dep WHERE dep.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass)
 ), total(i, n, h) AS (
   SELECT 1, pg_catalog.count(*), pg_catalog.sum(pg_catalog.hash_record_extended(seen, 0)) FROM seen
   UNION ALL

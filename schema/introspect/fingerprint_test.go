@@ -66,6 +66,17 @@ func TestTheFingerprintFollowsEverythingThatLoadReads(t *testing.T) {
 		`ALTER FUNCTION twice(int) RENAME TO doubled`,
 		`CREATE SCHEMA other; ALTER TABLE groups SET SCHEMA other`,
 		`ALTER SCHEMA other RENAME TO another`,
+		`CREATE OR REPLACE FUNCTION myself() RETURNS int LANGUAGE sql STABLE AS 'SELECT 2'`,
+		`REVOKE EXECUTE ON FUNCTION myself() FROM PUBLIC`,
+		// What expressions mean, though nothing that they name changes.
+		`CREATE FUNCTION another.length(text) RETURNS int LANGUAGE sql AS 'SELECT 7'`,
+		`CREATE DOMAIN another.uuid AS text`,
+		`CREATE FUNCTION another.same(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR another.= (LEFTARG = int, RIGHTARG = int, FUNCTION = another.same)`,
+		`REVOKE EXECUTE ON FUNCTION pg_catalog.uuid_eq(uuid, uuid) FROM PUBLIC`,
+		`GRANT EXECUTE ON FUNCTION pg_catalog.uuid_eq(uuid, uuid) TO PUBLIC`,
+		`CREATE FUNCTION pg_catalog.length(int) RETURNS int LANGUAGE sql AS 'SELECT 7'`,
+		`CREATE FUNCTION another.touuid(int) RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid'; CREATE CAST (int AS uuid) WITH FUNCTION another.touuid(int)`,
+		`DROP CAST (int AS uuid)`,
 		// Roles, for which there are no event triggers.
 		`GRANT ` + group + ` TO ` + role,
 		`ALTER ROLE ` + group + ` BYPASSRLS`,

@@ -9,6 +9,18 @@ import (
 	"github.com/rowtide/rowtide/schema"
 )
 
+// shadows is a query of what a function's body could mean instead of what is in pg_catalog: the
+// word that stands for it, and whether it is an operator.
+const shadows = `SELECT p.oid, p.xmin, p.proname::pg_catalog.text AS word, false AS symbol FROM pg_catalog.pg_proc p
+  WHERE p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace
+    AND EXISTS (SELECT FROM pg_catalog.pg_proc b WHERE b.proname = p.proname AND b.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)
+  UNION ALL SELECT t.oid, t.xmin, t.typname::pg_catalog.text, false FROM pg_catalog.pg_type t
+  WHERE t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace
+    AND EXISTS (SELECT FROM pg_catalog.pg_type b WHERE b.typname = t.typname AND b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace)
+  UNION ALL SELECT o.oid, o.xmin, o.oprname::pg_catalog.text, true FROM pg_catalog.pg_operator o
+  WHERE o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace AND NOT EXISTS (SELECT FROM pg_catalog.pg_type t
+    WHERE t.oid IN (o.oprleft, o.oprright) AND t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace)`
+
 // functions reads the functions that policies call and that may be read in place of the call.
 //
 // A body that is text is parsed by Postgres at each call, with the search_path of the call. One
@@ -22,15 +34,7 @@ WITH called AS MATERIALIZED (
   JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = q.oid AND d.refclassid = 'pg_proc'::regclass
   WHERE q.polrelid = ANY($1::oid[]) AND q.polcmd IN ('r', '*')
 ), shadow AS MATERIALIZED (
-  SELECT p.proname::text AS word, false AS symbol FROM pg_proc p
-  WHERE p.pronamespace <> 'pg_catalog'::regnamespace
-    AND EXISTS (SELECT FROM pg_proc b WHERE b.proname = p.proname AND b.pronamespace = 'pg_catalog'::regnamespace)
-  UNION SELECT t.typname::text, false FROM pg_type t
-  WHERE t.typnamespace <> 'pg_catalog'::regnamespace
-    AND EXISTS (SELECT FROM pg_type b WHERE b.typname = t.typname AND b.typnamespace = 'pg_catalog'::regnamespace)
-  UNION SELECT o.oprname::text, true FROM pg_operator o
-  WHERE o.oprnamespace <> 'pg_catalog'::regnamespace AND NOT EXISTS (SELECT FROM pg_type t
-    WHERE t.oid IN (o.oprleft, o.oprright) AND t.typnamespace <> 'pg_catalog'::regnamespace)
+  `+shadows+`
 )
 SELECT c.polrelid, n.nspname::text, p.proname::text,
        ARRAY(SELECT format_type(a, NULL) FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY u(a, i) ORDER BY i),
@@ -63,7 +67,7 @@ ORDER BY 1, 2, 3, 4`, r.oids, r.db.Roles)
 
 // builtins asks whether the roles may execute what is everybody's by default: an operator's
 // function is checked as any other. Functions with privileges of their own since initdb are not
-// everybody's. A cast that somebody made may stand between types of pg_catalog, or an enum: it is
+// everybody's. Nobody may have put a function beside one of theirs. A cast that somebody made may stand between types of pg_catalog, or an enum: it is
 // deparsed as theirs is.
 func (r *reader) builtins(ctx context.Context) error {
 	rows, err := r.tx.Query(ctx, `
@@ -71,6 +75,8 @@ SELECT o.rolname::text, NOT EXISTS (
          SELECT FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proacl IS NOT NULL
            AND NOT EXISTS (SELECT FROM pg_init_privs i WHERE i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid)
            AND NOT has_function_privilege(o.oid, p.oid, 'EXECUTE'))
+         AND NOT EXISTS (SELECT FROM pg_proc p JOIN pg_proc b ON b.proname = p.proname AND b.pronamespace = p.pronamespace AND b.oid < 16384
+           WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.oid >= 16384)
          AND NOT EXISTS (SELECT FROM pg_cast k WHERE k.oid >= 16384 AND NOT EXISTS (
            SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = k.oid AND d.deptype = 'e')),
        pg_encoding_to_char((SELECT encoding FROM pg_database WHERE datname = current_database())) = 'UTF8'

@@ -131,10 +131,12 @@ ORDER BY a.attrelid, a.attnum`, relations, r.binary)
 	return out, nil
 }
 
-// policies reads those that count for SELECT (R01).
+// policies reads those that count for SELECT (R01), and which versions of functions they call.
 func (r *reader) policies(ctx context.Context) error {
 	rows, err := r.tx.Query(ctx, `
-SELECT p.polrelid, p.polname::text, p.polpermissive, coalesce(pg_get_expr(p.polqual, p.polrelid), '')
+SELECT p.polrelid, p.polname::text, p.polpermissive, coalesce(pg_get_expr(p.polqual, p.polrelid), ''),
+       coalesce((SELECT md5(string_agg(f.oid::text || ':' || f.xmin::text, ',' ORDER BY f.oid)) FROM pg_proc f WHERE f.oid IN (
+         SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass)), '')
 FROM pg_policy p WHERE p.polrelid = ANY($1::oid[]) AND p.polcmd IN ('r', '*')
 ORDER BY p.polrelid, p.polname`, r.oids)
 	if err != nil {
@@ -142,7 +144,7 @@ ORDER BY p.polrelid, p.polname`, r.oids)
 	}
 	var oid uint32
 	var p schema.Policy
-	_, err = pgx.ForEachRow(rows, []any{&oid, &p.Name, &p.Permissive, &p.Using}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &p.Name, &p.Permissive, &p.Using, &p.Calls}, func() error {
 		t := &r.db.Tables[r.table[oid]]
 		t.Policies = append(t.Policies, p)
 		return nil
