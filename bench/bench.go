@@ -1,65 +1,151 @@
 // Package bench measures Rowtide against a baseline in the same run: the figures that count are
-// ratios, since machines differ and are noisy. Each scenario starts a Postgres of its own.
+// ratios, since machines differ and are noisy. Each scenario starts a Postgres of its own, and a
+// process of the same binary (Load) that plays the clients: it checks what it gets, frame by
+// frame, and its work does not count as the service's.
 package bench
 
 import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
+	"runtime"
 	"slices"
 	"time"
 )
 
-// A Result is what a scenario measured, for people (Print) and programs (JSON).
+// A Result is what a scenario measured, for people (Print, Chart) and programs (JSON).
 type Result struct {
-	Scenario string   `json:"scenario"`
-	Postgres string   `json:"postgres"`
-	Rounds   int      `json:"rounds"`
-	Series   []Series `json:"series"`
-	// Ratios compare a series' median to that of the baseline.
-	Ratios map[string]float64 `json:"ratios"`
+	Scenario string `json:"scenario"`
+	Postgres string `json:"postgres"`
+	CPUs     int    `json:"cpus"`
+	Rounds   int    `json:"rounds"`
+	// Columns name the values of each series, with their units.
+	Columns []string `json:"columns"`
+	Series  []Series `json:"series"`
+	Ratios  []Ratio  `json:"ratios"`
+	// Notes say what the figures do not.
+	Notes []string `json:"notes,omitempty"`
+	// Charted is the column that Chart draws.
+	Charted int `json:"-"`
 }
 
-// A Series is one kind of latency. Durations are in microseconds.
+// A Series is what was measured of one thing: the median of the rounds for each of the Columns.
+// A value that was not measured is NaN, in JSON null.
 type Series struct {
-	Name string  `json:"name"`
-	P50  float64 `json:"p50_us"`
-	P90  float64 `json:"p90_us"`
-	P99  float64 `json:"p99_us"`
-	Max  float64 `json:"max_us"`
+	Name   string   `json:"name"`
+	Values []Figure `json:"values"`
 }
 
-func newSeries(name string, d []time.Duration) Series {
-	slices.SortFunc(d, func(a, b time.Duration) int { return cmp.Compare(a, b) })
-	at := func(q float64) float64 {
-		if len(d) == 0 {
-			return 0
-		}
-		return float64(d[min(len(d)-1, int(q*float64(len(d))))].Nanoseconds()) / 1e3
+// A Figure is a measured value.
+type Figure float64
+
+// MarshalJSON writes what was not measured as null.
+func (f Figure) MarshalJSON() ([]byte, error) {
+	if math.IsNaN(float64(f)) {
+		return []byte("null"), nil
 	}
-	return Series{Name: name, P50: at(0.5), P90: at(0.9), P99: at(0.99), Max: at(1)}
+	return fmt.Appendf(nil, "%.6g", float64(f)), nil
+}
+
+// A Ratio compares two figures of the same run.
+type Ratio struct {
+	Name  string `json:"name"`
+	Value Figure `json:"value"`
+	// Goal is what it should be.
+	Goal string `json:"goal,omitempty"`
+}
+
+// nan is a value that was not measured.
+var nan = math.NaN()
+
+func newResult(scenario, postgres string, rounds int, columns ...string) *Result {
+	return &Result{Scenario: scenario, Postgres: postgres, CPUs: runtime.NumCPU(), Rounds: rounds, Columns: columns}
+}
+
+func (r *Result) add(name string, values ...float64) {
+	s := Series{Name: name}
+	for _, v := range values {
+		s.Values = append(s.Values, Figure(v))
+	}
+	r.Series = append(r.Series, s)
+}
+
+func (r *Result) ratio(name string, value float64, goal string) {
+	r.Ratios = append(r.Ratios, Ratio{name, Figure(value), goal})
 }
 
 // Print writes the result as a table.
 func (r *Result) Print(w io.Writer) error {
-	if _, err := fmt.Fprintf(w, "%s, PostgreSQL %s, %d rounds (microseconds)\n%-44s %9s %9s %9s %9s\n",
-		r.Scenario, r.Postgres, r.Rounds, "", "p50", "p90", "p99", "max"); err != nil {
-		return err
+	p := &printer{w: w}
+	p.printf("%s, PostgreSQL %s, %d CPUs, %d rounds\n%-46s", r.Scenario, r.Postgres, r.CPUs, r.Rounds, "")
+	for _, c := range r.Columns {
+		p.printf(" %*s", max(len(c), 10), c)
 	}
+	p.printf("\n")
 	for _, s := range r.Series {
-		if _, err := fmt.Fprintf(w, "%-44s %9.0f %9.0f %9.0f %9.0f\n", s.Name, s.P50, s.P90, s.P99, s.Max); err != nil {
-			return err
+		p.printf("%-46s", s.Name)
+		for i, v := range s.Values {
+			p.printf(" %*s", max(len(r.Columns[i]), 10), figure(float64(v)))
 		}
+		p.printf("\n")
 	}
-	names := make([]string, 0, len(r.Ratios))
-	for n := range r.Ratios {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	for _, n := range names {
-		if _, err := fmt.Fprintf(w, "ratio of medians, %s: %.2f\n", n, r.Ratios[n]); err != nil {
-			return err
+	for _, x := range r.Ratios {
+		p.printf("%s: %s", x.Name, figure(float64(x.Value)))
+		if x.Goal != "" {
+			p.printf(" (goal: %s)", x.Goal)
 		}
+		p.printf("\n")
 	}
-	return nil
+	for _, n := range r.Notes {
+		p.printf("%s\n", n)
+	}
+	return p.err
+}
+
+// A printer keeps the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+// figure writes three significant digits at least, and whole numbers where those are more.
+func figure(v float64) string {
+	switch a := math.Abs(v); {
+	case math.IsNaN(v):
+		return "-"
+	case a >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case a >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// percentiles gives p50, p90, p99 and the maximum, in microseconds.
+func percentiles(d []time.Duration) []float64 {
+	slices.SortFunc(d, func(a, b time.Duration) int { return cmp.Compare(a, b) })
+	out := make([]float64, 0, 4)
+	for _, q := range []float64{0.5, 0.9, 0.99, 1} {
+		v := nan
+		if len(d) > 0 {
+			v = float64(d[min(len(d)-1, int(q*float64(len(d))))].Nanoseconds()) / 1e3
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return math.NaN()
+	}
+	v = slices.Sorted(slices.Values(v))
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }

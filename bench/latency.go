@@ -3,10 +3,7 @@ package bench
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -16,140 +13,75 @@ import (
 
 	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/internal/client"
-	"github.com/rowtide/rowtide/testcontainers"
 )
 
 // LatencyConfig sets up Latency.
 type LatencyConfig struct {
 	// Rounds is how many commits are measured. Defaults to 2,000.
 	Rounds int
+	// Subscribers is how many sockets get each commit in the last part. Defaults to 100.
+	Subscribers int
+	// Profile is a folder for profiles. Defaults to none.
+	Profile string
 }
 
-// latencySchema has one table without policies and one whose policy has to be judged.
-const latencySchema = `
-CREATE ROLE bench_user NOLOGIN;
-CREATE TABLE plain (id bigint PRIMARY KEY, owner text NOT NULL, payload text NOT NULL);
-CREATE TABLE owned (LIKE plain INCLUDING ALL);
+// schema has one table without policies and one whose policy has to be judged.
+const schema = `
+CREATE TABLE feed (id bigint PRIMARY KEY, owner text NOT NULL, topic int NOT NULL, sent bigint NOT NULL, payload text NOT NULL);
+CREATE TABLE owned (LIKE feed INCLUDING ALL);
 ALTER TABLE owned ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own ON owned FOR SELECT TO bench_user
+CREATE POLICY own ON owned FOR SELECT TO %s
   USING (owner = current_setting('request.jwt.claims', true)::json ->> 'sub');
-GRANT SELECT ON plain, owned TO bench_user;
-COMMENT ON TABLE plain IS '@subscribe(rowSecurity: NOT_REQUIRED)';
+GRANT SELECT ON feed, owned TO %s;
+COMMENT ON TABLE feed IS '@subscribe(rowSecurity: NOT_REQUIRED)';
 COMMENT ON TABLE owned IS '@subscribe';`
-
-// benchSecret signs the tokens of a server that lives for one run on loopback.
-const benchSecret = "a secret for one benchmark run only"
 
 // Latency measures, one commit at a time, how long a change takes from the moment its INSERT is
 // sent, and from the moment its commit is answered, to a raw consumer of the WAL and to a frame
-// on a WebSocket, with and without a policy. Both consumers follow the same commits.
+// on a WebSocket, with and without a policy. Both consumers follow the same commits. Then it
+// measures when the last of many sockets has a change.
 func Latency(ctx context.Context, cfg LatencyConfig) (*Result, error) {
 	if cfg.Rounds == 0 {
 		cfg.Rounds = 2000
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	bed, err := newLatencyBed(ctx)
-	if err != nil {
-		return nil, err
+	if cfg.Subscribers == 0 {
+		cfg.Subscribers = 100
 	}
-	defer bed.close(ctx)
-
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return bed.serve(gctx) })
-	var result *Result
-	g.Go(func() error {
-		defer cancel()
-		var err error
-		result, err = bed.measure(gctx, cfg.Rounds)
-		return err
+	return onBed(ctx, bedConfig{schema: schema, clients: true, profile: cfg.Profile}, func(ctx context.Context, b *bed) (*Result, error) {
+		return b.latency(ctx, cfg)
 	})
-	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return nil, err
-	}
-	return result, nil
 }
 
-// A latencyBed is a private server with the sample loaded, and the service on it.
-type latencyBed struct {
-	cluster  *testcontainers.Cluster
-	url      string
-	listener net.Listener
-	server   *rowtide.Server
-}
-
-func newLatencyBed(ctx context.Context) (*latencyBed, error) {
-	cluster, err := testcontainers.Start(ctx, testcontainers.Config{Settings: map[string]string{"fsync": "on"}})
-	if err != nil {
-		return nil, err
-	}
-	b := &latencyBed{cluster: cluster, url: cluster.URL("postgres", "postgres")}
-	if err := b.load(ctx); err != nil {
-		b.close(ctx)
-		return nil, err
-	}
-	return b, nil
-}
-
-func (b *latencyBed) load(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, b.url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, latencySchema); err != nil {
-		return fmt.Errorf("load benchmark schema: %w", err)
-	}
-	if b.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
-		return err
-	}
-	b.server, err = rowtide.New(rowtide.Config{
-		DatabaseURL: b.url, Dev: true, Roles: []string{"bench_user"}, JWTSecret: benchSecret,
-		Logger: slog.New(slog.DiscardHandler),
-	})
-	return err
-}
-
-func (b *latencyBed) serve(ctx context.Context) error { return b.server.Serve(ctx, b.listener) }
-
-func (b *latencyBed) close(ctx context.Context) {
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	_ = b.cluster.Stop(stop)
-}
-
-func (b *latencyBed) measure(ctx context.Context, rounds int) (*Result, error) {
-	if err := b.server.WaitReady(ctx); err != nil {
-		return nil, err
-	}
+func (b *bed) latency(ctx context.Context, cfg LatencyConfig) (*Result, error) {
 	conn, err := pgx.Connect(ctx, b.url)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var version string
-	if err := conn.QueryRow(ctx, "SHOW server_version").Scan(&version); err != nil {
-		return nil, err
-	}
 	raw, err := newRawConsumer(ctx, b.url)
 	if err != nil {
 		return nil, err
 	}
 	defer raw.close(ctx)
-	version, _, _ = strings.Cut(version, " ")
-	result := &Result{Scenario: "latency", Postgres: version, Rounds: rounds, Ratios: map[string]float64{}}
-	for _, table := range []string{"plain", "owned"} {
-		if err := b.measureTable(ctx, conn, raw, table, rounds, result); err != nil {
+	result := newResult("latency", b.version, cfg.Rounds, "p50 µs", "p90 µs", "p99 µs", "max µs")
+	if err := b.profile.start("latency"); err != nil {
+		return nil, err
+	}
+	for _, table := range []string{"feed", "owned"} {
+		if err := b.measureTable(ctx, conn, raw, table, cfg.Rounds, result); err != nil {
 			return nil, fmt.Errorf("measure table %s: %w", table, err)
 		}
 	}
-	return result, nil
+	if err := b.measureMany(ctx, conn, raw, cfg, result); err != nil {
+		return nil, fmt.Errorf("measure %d subscribers: %w", cfg.Subscribers, err)
+	}
+	return result, b.profile.stop("latency")
 }
 
 // A sample is one commit: how long after its sending each thing came.
 type sample struct{ answered, raw, frame time.Duration }
 
-func (b *latencyBed) measureTable(ctx context.Context, conn *pgx.Conn, raw *rawConsumer, table string, rounds int, result *Result) error {
+func (b *bed) measureTable(ctx context.Context, conn *pgx.Conn, raw *rawConsumer, table string, rounds int, result *Result) error {
 	frames, err := b.follow(ctx, table)
 	if err != nil {
 		return err
@@ -166,31 +98,34 @@ func (b *latencyBed) measureTable(ctx context.Context, conn *pgx.Conn, raw *rawC
 			samples = append(samples, s)
 		}
 	}
-	series := func(name string, of func(sample) time.Duration) Series {
-		d := make([]time.Duration, len(samples))
-		for i := range samples {
-			d[i] = of(samples[i])
-		}
-		s := newSeries(table+": "+name, d)
-		result.Series = append(result.Series, s)
-		return s
-	}
-	series("sent to answered", func(s sample) time.Duration { return s.answered })
-	base := series("sent to raw consumer", func(s sample) time.Duration { return s.raw })
-	frame := series("sent to frame", func(s sample) time.Duration { return s.frame })
-	series("answered to raw consumer", func(s sample) time.Duration { return s.raw - s.answered })
-	series("answered to frame", func(s sample) time.Duration { return s.frame - s.answered })
-	result.Ratios[table+": sent to frame / sent to raw consumer"] = frame.P50 / base.P50
+	base := result.durations(table+": sent to raw consumer", samples, func(s sample) time.Duration { return s.raw })
+	frame := result.durations(table+": sent to frame", samples, func(s sample) time.Duration { return s.frame })
+	result.durations(table+": sent to answered", samples, func(s sample) time.Duration { return s.answered })
+	result.durations(table+": answered to raw consumer", samples, func(s sample) time.Duration { return s.raw - s.answered })
+	late := result.durations(table+": answered to frame", samples, func(s sample) time.Duration { return s.frame - s.answered })
+	result.ratio(table+": sent to frame / sent to raw consumer, p50", frame/base, "at most 1.3")
+	result.ratio(table+": answered to frame, p50, in ms", late/1e3, "at most 0.25")
 	return nil
 }
 
+// durations adds a series and gives its median.
+func (r *Result) durations(name string, samples []sample, of func(sample) time.Duration) float64 {
+	d := make([]time.Duration, len(samples))
+	for i := range samples {
+		d[i] = of(samples[i])
+	}
+	p := percentiles(d)
+	r.add(name, p...)
+	return p[0]
+}
+
 // follow opens a subscription and waits until it is live.
-func (b *latencyBed) follow(ctx context.Context, table string) (*client.Client, error) {
-	token, err := rowtide.Token(rowtide.Config{JWTSecret: benchSecret}, "bench_user", json.RawMessage(`{"sub":"me"}`), time.Hour)
+func (b *bed) follow(ctx context.Context, table string) (*client.Client, error) {
+	token, err := rowtide.Token(rowtide.Config{JWTSecret: benchSecret}, role, json.RawMessage(`{"sub":"me"}`), time.Hour)
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.Dial(ctx, "ws://"+b.listener.Addr().String()+"/graphql", token)
+	c, err := client.Dial(ctx, "ws://"+b.address()+"/graphql", token)
 	if err != nil {
 		return nil, err
 	}
@@ -206,6 +141,8 @@ func (b *latencyBed) follow(ctx context.Context, table string) (*client.Client, 
 	}
 	return c, nil
 }
+
+const insertOne = " VALUES ($1, 'me', 1, 0, 'a payload of ordinary length')"
 
 func oneCommit(ctx context.Context, conn *pgx.Conn, raw *rawConsumer, frames *client.Client, table string, id int) (sample, error) {
 	var s sample
@@ -225,7 +162,7 @@ func oneCommit(ctx context.Context, conn *pgx.Conn, raw *rawConsumer, frames *cl
 		return wantRow(m.Payload, table, id)
 	})
 	g.Go(func() error {
-		_, err := conn.Exec(gctx, "INSERT INTO "+table+" VALUES ($1, 'me', 'a payload of ordinary length')", id)
+		_, err := conn.Exec(gctx, "INSERT INTO "+table+insertOne, id)
 		s.answered = time.Since(start)
 		return err
 	})
@@ -246,5 +183,42 @@ func wantRow(payload json.RawMessage, table string, id int) error {
 	if c := r.Data[table]; c.Kind != "INSERT" || c.Row.ID != strconv.Itoa(id) {
 		return fmt.Errorf("want the insert of row %d, got %s", id, payload)
 	}
+	return nil
+}
+
+// feedQuery asks for what the clients of the load process check.
+const feedQuery = "subscription { feed { row { id sent } } }"
+
+// measureMany measures when the last of many sockets has a row, against the raw consumer.
+func (b *bed) measureMany(ctx context.Context, conn *pgx.Conn, raw *rawConsumer, cfg LatencyConfig, result *Result) error {
+	_, err := b.load.do(order{Do: doOpen, Address: b.address(), Sockets: cfg.Subscribers, PerSocket: 1, Query: feedQuery, Subject: "u{socket}"})
+	if err != nil {
+		return err
+	}
+	const firstID = 1 << 40 // apart from those of the first part
+	samples := make([]sample, 0, cfg.Rounds)
+	for i := range cfg.Rounds/4 + 1 {
+		if err := b.load.expect(cfg.Subscribers); err != nil {
+			return err
+		}
+		start := time.Now()
+		if _, err := conn.Exec(ctx, "INSERT INTO feed"+insertOne, firstID+i); err != nil {
+			return err
+		}
+		at, err := raw.wait(ctx, firstID+i)
+		if err != nil {
+			return err
+		}
+		r, err := b.load.await()
+		if err != nil {
+			return err
+		}
+		samples = append(samples, sample{raw: at.Sub(start), frame: time.Unix(0, r.Last).Sub(start)})
+	}
+	name := fmt.Sprintf("%d subscribers", cfg.Subscribers)
+	result.durations(name+": sent to raw consumer", samples, func(s sample) time.Duration { return s.raw })
+	result.durations(name+": sent to the last frame", samples, func(s sample) time.Duration { return s.frame })
+	late := result.durations(name+": raw consumer to the last frame", samples, func(s sample) time.Duration { return s.frame - s.raw })
+	result.ratio(name+": raw consumer to the last frame, p50, in ms", late/1e3, "at most 1.0")
 	return nil
 }

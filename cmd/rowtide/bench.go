@@ -3,26 +3,141 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
 
 	"github.com/rowtide/rowtide/bench"
 )
 
 type benchCmd struct {
 	Latency latencyCmd `cmd:"" help:"Commit to frame, against commit to a raw replication consumer."`
+	Drain   drainCmd   `cmd:"" help:"A backlog of the WAL, against pg_recvlogical."`
+	Fanout  fanoutCmd  `cmd:"" help:"Frames to many sockets, against frames that were encoded beforehand."`
+	Target  targetCmd  `cmd:"" help:"A steady rate of changes to subscriptions that all match, every frame checked."`
+	RLS     rlsCmd     `cmd:"" name:"rls" help:"A change that one of many subscriptions gets, as those become more."`
+	Idle    idleCmd    `cmd:"" help:"Memory of connections on which nothing happens."`
+	Churn   churnCmd   `cmd:"" help:"Subscribe and complete over and over: memory must not grow."`
+	Load    loadCmd    `cmd:"" hidden:"" help:"The process that plays the clients; the others start it."`
 }
 
-type latencyCmd struct {
-	Rounds int  `help:"Commits measured, after a tenth as many to warm up." default:"2000"`
-	JSON   bool `name:"json" help:"Print JSON rather than a table."`
+// benchOutput is how a result is shown.
+type benchOutput struct {
+	JSON    bool   `name:"json" help:"Print JSON rather than a table."`
+	Out     string `help:"Write a chart to this SVG file." placeholder:"FILE"`
+	Profile string `help:"Write CPU, allocation and block profiles into this folder." type:"existingdir" placeholder:"DIR"`
 }
 
-func (c latencyCmd) Run(ctx context.Context, s streams) error {
-	r, err := bench.Latency(ctx, bench.LatencyConfig{Rounds: c.Rounds})
+func (o benchOutput) show(s streams, r *bench.Result, err error) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
+	if o.Out != "" {
+		if err := o.chart(r); err != nil {
+			return fmt.Errorf("write chart: %w", err)
+		}
+	}
+	if o.JSON {
 		return json.NewEncoder(s.Out).Encode(r)
 	}
 	return r.Print(s.Out)
 }
+
+func (o benchOutput) chart(r *bench.Result) error {
+	f, err := os.Create(o.Out)
+	if err != nil {
+		return err
+	}
+	if err := r.Chart(f); err != nil {
+		f.Close() //nolint:errcheck // the first error counts
+		return err
+	}
+	return f.Close()
+}
+
+type latencyCmd struct {
+	benchOutput
+	Rounds      int `help:"Commits measured, after a tenth as many to warm up." default:"2000"`
+	Subscribers int `help:"Sockets that get each commit in the last part." default:"100"`
+}
+
+func (c latencyCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.Latency(ctx, bench.LatencyConfig{Rounds: c.Rounds, Subscribers: c.Subscribers, Profile: c.Profile})
+	return c.show(s, r, err)
+}
+
+type drainCmd struct {
+	benchOutput
+	Rounds  int `help:"How often each side drains." default:"5"`
+	Changes int `help:"Changes to drain, 100 a transaction." default:"300000"`
+}
+
+func (c drainCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.Drain(ctx, bench.DrainConfig{Rounds: c.Rounds, Changes: c.Changes, Profile: c.Profile})
+	return c.show(s, r, err)
+}
+
+type fanoutCmd struct {
+	benchOutput
+	Rounds  int `help:"How often each side sends." default:"5"`
+	Sockets int `help:"Sockets, with one subscription each." default:"1000"`
+	Rows    int `help:"Rows of the transaction that all of them get." default:"1000"`
+}
+
+func (c fanoutCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.Fanout(ctx, bench.FanoutConfig{Rounds: c.Rounds, Sockets: c.Sockets, Rows: c.Rows, Profile: c.Profile})
+	return c.show(s, r, err)
+}
+
+type targetCmd struct {
+	benchOutput
+	Rate           int `help:"Changes a second." default:"10000"`
+	Seconds        int `help:"How long they are written." default:"30"`
+	Subscribers    int `help:"Subscriptions that get every change." default:"100"`
+	PerSocket      int `help:"How many of them share a socket." default:"1"`
+	PerTransaction int `help:"Changes a transaction." default:"100"`
+}
+
+func (c targetCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.Target(ctx, bench.TargetConfig{
+		Rate: c.Rate, Seconds: c.Seconds, Subscribers: c.Subscribers, PerSocket: c.PerSocket, PerTransaction: c.PerTransaction, Profile: c.Profile,
+	})
+	return c.show(s, r, err)
+}
+
+type rlsCmd struct {
+	benchOutput
+	Changes       int   `help:"Changes made one by one with each number of subscriptions." default:"1000"`
+	Subscriptions []int `help:"Numbers of subscriptions." default:"1,100,10000,100000"`
+}
+
+func (c rlsCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.RLS(ctx, bench.RLSConfig{Changes: c.Changes, Subscriptions: c.Subscriptions, Profile: c.Profile})
+	return c.show(s, r, err)
+}
+
+type idleCmd struct {
+	benchOutput
+	Rounds  int `help:"How often each side is measured." default:"1"`
+	Sockets int `help:"Connections." default:"10000"`
+	Further int `help:"Further subscriptions on each of a tenth of the connections." default:"50"`
+}
+
+func (c idleCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.Idle(ctx, bench.IdleConfig{Rounds: c.Rounds, Sockets: c.Sockets, Further: c.Further, Profile: c.Profile})
+	return c.show(s, r, err)
+}
+
+type churnCmd struct {
+	benchOutput
+	Times   int `help:"How often a client subscribes and completes." default:"1000000"`
+	Sockets int `help:"Connections." default:"1000"`
+}
+
+func (c churnCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.Churn(ctx, bench.ChurnConfig{Times: c.Times, Sockets: c.Sockets, Profile: c.Profile})
+	return c.show(s, r, err)
+}
+
+type loadCmd struct{}
+
+func (loadCmd) Run(ctx context.Context, s streams) error { return bench.Load(ctx, os.Stdin, s.Out) }
