@@ -169,6 +169,19 @@ func (w *world) start(t *testing.T) []string {
 	t.Helper()
 	addr := freePort(t)
 	w.word("address", addr, "127.0.0.1:8080")
+	cmd, logged := w.serveAt(t, addr)
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the service ended with %v", err)
+		}
+	})
+	return logged
+}
+
+// serveAt starts a service, which is the caller's to end, and waits until clients may come.
+func (w *world) serveAt(t *testing.T, addr string) (*exec.Cmd, []string) {
+	t.Helper()
 	cmd := w.command(context.WithoutCancel(t.Context()), t, "serve", "--database-url", w.words["service"], "--roles", w.words["role"], "--listen", addr)
 	said, err := cmd.StderrPipe()
 	if err != nil {
@@ -177,12 +190,6 @@ func (w *world) start(t *testing.T) []string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the service ended with %v", err)
-		}
-	})
 	lines := bufio.NewScanner(said)
 	var logged []string
 	for lines.Scan() {
@@ -199,5 +206,5 @@ func (w *world) start(t *testing.T) []string {
 			continue
 		}
 	}()
-	return logged
+	return cmd, logged
 }

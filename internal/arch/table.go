@@ -52,6 +52,7 @@ var table = []rule{
 	{pkg: "internal/doctor", ours: []string{"migrations", "schema", "schema/annotation", "schema/introspect", "cdc"}, linked: true},
 	{pkg: "testcontainers", outside: none, linked: true},
 	{pkg: "internal/client", linked: true},
+	{pkg: "internal/livetable", outside: []string{"golang.org/x/text"}, linked: true},
 	{pkg: "console", outside: none, tests: []string{"*"}, linked: true},
 
 	{pkg: ".", ours: []string{
