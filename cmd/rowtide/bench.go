@@ -90,7 +90,7 @@ func (c fanoutCmd) Run(ctx context.Context, s streams) error {
 
 type targetCmd struct {
 	benchOutput
-	Rate           int `help:"Changes a second." default:"10000"`
+	PerSecond      int `help:"Changes a second." default:"10000"`
 	Seconds        int `help:"How long they are written." default:"30"`
 	Subscribers    int `help:"Subscriptions that get every change." default:"100"`
 	PerSocket      int `help:"How many of them share a socket." default:"1"`
@@ -99,7 +99,7 @@ type targetCmd struct {
 
 func (c targetCmd) Run(ctx context.Context, s streams) error {
 	r, err := bench.Target(ctx, bench.TargetConfig{
-		Rate: c.Rate, Seconds: c.Seconds, Subscribers: c.Subscribers, PerSocket: c.PerSocket, PerTransaction: c.PerTransaction, Profile: c.Profile,
+		Rate: c.PerSecond, Seconds: c.Seconds, Subscribers: c.Subscribers, PerSocket: c.PerSocket, PerTransaction: c.PerTransaction, Profile: c.Profile,
 	})
 	return c.show(s, r, err)
 }
