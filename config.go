@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -56,6 +57,13 @@ type Config struct {
 	Retain time.Duration
 	// RetainBytes bounds the memory of what is held. Defaults to 256 MiB.
 	RetainBytes int
+	// SpillDir is the folder for transactions too large for memory. Their files have no name in
+	// it, so nothing is left there. Defaults to TMPDIR, and without it to /var/tmp, which unlike
+	// /tmp is on disk everywhere.
+	SpillDir string
+	// SpillBytes bounds the disk that a transaction takes, about twice its size. Over it the
+	// subscribers of its tables resync. Defaults to 16 GiB.
+	SpillBytes int64
 	// CursorSecret encrypts cursors. Defaults to the installation's, in schema rowtide.
 	CursorSecret string
 	// AllowOrigins are the origins (scheme, host, port) whose pages may connect. Clients that
@@ -101,6 +109,9 @@ func (c Config) withDefaults() Config {
 	if c.RetainBytes == 0 {
 		c.RetainBytes = 256 << 20
 	}
+	if c.SpillDir == "" {
+		c.SpillDir = spillDir()
+	}
 	if c.MaxSnapshotRows == 0 {
 		c.MaxSnapshotRows = 100_000
 	}
@@ -108,6 +119,14 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.Default()
 	}
 	return c
+}
+
+// spillDir is the default of SpillDir.
+func spillDir() string {
+	if info, err := os.Stat("/var/tmp"); os.Getenv("TMPDIR") == "" && err == nil && info.IsDir() {
+		return "/var/tmp"
+	}
+	return os.TempDir()
 }
 
 // check finds what no server has to be asked for.
@@ -178,6 +197,9 @@ func (c Config) checkNames() error {
 	if _, err := annotation.ReadFile(c.Annotations); err != nil {
 		return err
 	}
+	if info, err := os.Stat(c.SpillDir); err != nil || !info.IsDir() {
+		return fmt.Errorf("--spill-dir %q is no folder: make it, or name one on a disk with room for large transactions", c.SpillDir)
+	}
 	if c.Publication == "" || len(migrations.InsertPublication(c.Publication)) > 63 { // NAMEDATALEN - 1
 		return fmt.Errorf("--publication %q: use 1 to 56 bytes", c.Publication)
 	}
@@ -198,8 +220,8 @@ func (c Config) checkLimits() error {
 		return fmt.Errorf("--retain %s is negative: write how long changes are held, such as 5m", c.Retain)
 	case c.MaxSnapshotRows < 0:
 		return fmt.Errorf("--max-snapshot-rows %d is negative: write how many rows a snapshot may have", c.MaxSnapshotRows)
-	case c.RetainBytes < 0 || c.QueueBytes < 0:
-		return errors.New("RetainBytes and QueueBytes are sizes: they cannot be negative")
+	case c.RetainBytes < 0 || c.QueueBytes < 0 || c.SpillBytes < 0:
+		return errors.New("RetainBytes, QueueBytes and SpillBytes are sizes: they cannot be negative")
 	case c.CursorSecret != "" && len(c.CursorSecret) < minSecret:
 		return fmt.Errorf("--cursor-secret has %d bytes: give it at least %d, such as the output of: openssl rand -hex 32", len(c.CursorSecret), minSecret)
 	}

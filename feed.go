@@ -39,12 +39,18 @@ type feed struct {
 // each is verified.
 const messagePrefix = "rowtide"
 
-func newFeed(b bus.Bus, p *replication.Progress, catalog *atomic.Pointer[schema.Catalog], verify func([]byte, uint32) bool, log *slog.Logger) (*feed, error) {
-	f := &feed{bus: b, progress: p, catalog: catalog, verify: verify, decoder: pgoutput.NewDecoder(), log: log, started: make(chan struct{})}
+func newFeed(cfg Config, b bus.Bus, p *replication.Progress, catalog *atomic.Pointer[schema.Catalog], verify func([]byte, uint32) bool) (*feed, error) {
+	f := &feed{bus: b, progress: p, catalog: catalog, verify: verify, decoder: pgoutput.NewDecoder(), log: cfg.Logger, started: make(chan struct{})}
 	var err error
-	f.folder, err = fold.New(fold.Config{Key: f.key})
-	return f, err
+	f.folder, err = fold.New(fold.Config{Key: f.key, SpillDir: cfg.SpillDir, SpillBytes: cfg.SpillBytes})
+	if err != nil {
+		return nil, fmt.Errorf("--spill-dir: %w", err)
+	}
+	return f, nil
 }
+
+// close frees the files of a transaction that was cut off.
+func (f *feed) close() { f.folder.Close() }
 
 // Reset forgets the relations, which the server describes anew. An unfinished transaction is
 // forgotten at the next Begin.
@@ -76,6 +82,7 @@ func (f *feed) Handle(ctx context.Context, data []byte) error {
 		f.folder.Begin()
 	case *pgoutput.Change:
 		f.folder.Add(m.Event)
+		return f.folder.Err()
 	case *pgoutput.Truncate:
 		f.folder.Truncate(m.Relations...)
 	case *pgoutput.Logical:
@@ -90,7 +97,7 @@ func (f *feed) Handle(ctx context.Context, data []byte) error {
 
 func (f *feed) commit(ctx context.Context, c *pgoutput.Commit) error {
 	tx := cdc.Transaction{XID: f.xid, Commit: c.Commit, End: c.End, Time: c.Time}
-	err := f.folder.Finish(tx, func(b *cdc.Batch) error { return f.bus.Publish(ctx, b) })
+	err := f.folder.Finish(ctx, tx, func(b *cdc.Batch) error { return f.bus.Publish(ctx, b) })
 	if err != nil {
 		return fmt.Errorf("publish transaction at %s: %w", c.Commit, err)
 	}

@@ -116,7 +116,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 		return err
 	}
 	progress := replication.NewProgress()
-	if p.feed, err = newFeed(p.bus, progress, &p.catalog, p.source.verify, p.log); err != nil {
+	if p.feed, err = newFeed(p.cfg, p.bus, progress, &p.catalog, p.source.verify); err != nil {
 		return err
 	}
 	p.consumer, err = replication.New(replication.Config{
@@ -177,6 +177,9 @@ func (p *pipeline) close() {
 	}
 	if p.requests != nil {
 		p.requests.Close()
+	}
+	if p.feed != nil {
+		p.feed.close()
 	}
 	if p.judge != nil {
 		p.judge.Close()

@@ -35,7 +35,7 @@ func BenchmarkFold(b *testing.B) {
 				for _, ev := range bb.events {
 					f.Add(ev)
 				}
-				if err := f.Finish(testTransaction, func(*cdc.Batch) error { return nil }); err != nil {
+				if err := f.Finish(b.Context(), testTransaction, func(*cdc.Batch) error { return nil }); err != nil {
 					b.Fatal(err)
 				}
 			}

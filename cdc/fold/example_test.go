@@ -1,6 +1,7 @@
 package fold_test
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/rowtide/rowtide/cdc"
@@ -20,7 +21,7 @@ func ExampleFolder() {
 	f.Add(cdc.Event{Op: cdc.Insert, Relation: tasks, New: row("1", "write")})
 	f.Add(cdc.Event{Op: cdc.Update, Relation: tasks, Old: row("1", "write"), New: row("1", "write it")})
 	f.Add(cdc.Event{Op: cdc.Update, Relation: tasks, Old: row("1", "write it"), New: row("2", "write it")})
-	err = f.Finish(cdc.Transaction{Commit: 100}, func(b *cdc.Batch) error {
+	err = f.Finish(context.Background(), cdc.Transaction{Commit: 100}, func(b *cdc.Batch) error {
 		for _, ev := range b.Events {
 			fmt.Println(ev.Seq, ev.Op, ev.New[0].Text(), ev.New[1].Text())
 		}

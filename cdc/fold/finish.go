@@ -2,6 +2,7 @@ package fold
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/rowtide/rowtide/cdc"
@@ -19,38 +20,34 @@ type ref struct {
 }
 
 // Finish gives the net effect of the transaction, in batches of bounded size, the last of which
-// has Last set: at least one. It stops at the first error of emit and returns it. Either way the
-// transaction is over.
-func (f *Folder) Finish(tx cdc.Transaction, emit func(*cdc.Batch) error) error {
+// has Last set: at least one. It stops at the first error, of emit, of the spill, or that ctx has
+// ended, and returns it. Either way the transaction is over.
+func (f *Folder) Finish(ctx context.Context, tx cdc.Transaction, emit func(*cdc.Batch) error) error {
 	defer f.Begin()
+	onDisk, err := f.settle(ctx)
+	if err != nil {
+		return err
+	}
 	refs := f.order()
 	defer f.keep(refs)
-	seq := uint32(0)
-	for first := true; first || len(refs) > 0; first = false {
-		b := &cdc.Batch{Transaction: tx}
-		if first {
-			b.Messages = f.messages
+	b := &batcher{cfg: &f.cfg, events: f.scratch, emit: emit, next: cdc.Batch{Transaction: tx, Messages: f.messages}}
+	defer func() { f.scratch = b.events[:0] }()
+	for i := range refs {
+		if err := b.add(refs[i].event(f.gapAll)); err != nil {
+			return err
 		}
-		n := f.take(refs)
-		if n > 0 {
-			b.Events = make([]cdc.Event, n)
-		}
-		for i := range b.Events {
-			b.Events[i] = refs[i].event(f.gapAll)
-			b.Events[i].Seq = seq
-			seq++
-			refs[i].forget()
-		}
-		refs = refs[n:]
-		b.Last = len(refs) == 0
-		if err := emit(b); err != nil {
+		refs[i].forget()
+	}
+	if onDisk && f.gapAll == "" {
+		if err := f.disk.replay(ctx, f.seen, b.add); err != nil {
 			return err
 		}
 	}
-	return nil
+	return b.flush(true)
 }
 
-// order gives the events to come: Gaps, Truncates, then changes by the time of the last one.
+// order gives the events to come of what is in memory: Gaps, Truncates, then changes by the time
+// of the last one.
 func (f *Folder) order() []ref {
 	refs := f.refs[:0]
 	if f.gapAll != "" {
@@ -74,27 +71,17 @@ func (f *Folder) order() []ref {
 			}
 		}
 	}
-	// A changed key is two changes at one time: the row goes before it comes.
-	slices.SortFunc(refs[changes:], func(a, b ref) int {
-		if c := cmp.Compare(a.last, b.last); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.comes(), b.comes())
-	})
+	slices.SortFunc(refs[changes:], func(a, b ref) int { return inTime(&a.t.entries[a.entry], &b.t.entries[b.entry]) })
 	return refs
 }
 
-// take gives how many of the refs go into the next batch.
-func (f *Folder) take(refs []ref) int {
-	size := 0
-	for i := range refs {
-		ev := refs[i].event("")
-		size += ev.Size()
-		if i == f.cfg.BatchEvents || (i > 0 && size > f.cfg.BatchBytes) {
-			return i
-		}
+// inTime orders changes by their time. A changed key is two changes at one time: the row goes
+// before it comes.
+func inTime(a, b *entry) int {
+	if c := cmp.Compare(a.last, b.last); c != 0 {
+		return c
 	}
-	return len(refs)
+	return cmp.Compare(a.comes(), b.comes())
 }
 
 // keep holds on to the memory of the refs, but not to what they refer to.
@@ -104,13 +91,6 @@ func (f *Folder) keep(refs []ref) {
 	if cap(refs) <= spareRefs {
 		f.refs = refs[:0]
 	}
-}
-
-func (r *ref) comes() int {
-	if r.t.entries[r.entry].new != nil {
-		return 1
-	}
-	return 0
 }
 
 // forget lets go of the images: the batch has them, and emit may block for long.
@@ -130,18 +110,41 @@ func (r *ref) event(gapAll string) cdc.Event {
 	case r.op == cdc.Truncate:
 		return cdc.Event{Op: cdc.Truncate, Relation: r.t.rel}
 	}
-	e := &r.t.entries[r.entry]
-	ev := cdc.Event{Op: e.op, Relation: r.t.rel, Old: e.old, New: e.new}
-	if e.op != 0 {
-		return ev
+	return r.t.entries[r.entry].event(r.t.rel)
+}
+
+// A batcher makes batches of events, and knows the last one only when it is told of the end.
+type batcher struct {
+	cfg    *Config
+	events []cdc.Event // memory of the next batch, used again
+	size   int
+	seq    uint32
+	next   cdc.Batch // what the next batch has besides events
+	emit   func(*cdc.Batch) error
+}
+
+// add takes the next event and numbers it.
+func (b *batcher) add(ev cdc.Event) error {
+	size := ev.Size()
+	if n := len(b.events); n == b.cfg.BatchEvents || (n > 0 && b.size+size > b.cfg.BatchBytes) {
+		if err := b.flush(false); err != nil {
+			return err
+		}
 	}
-	switch {
-	case !e.existed:
-		ev.Op = cdc.Insert
-	case e.new == nil:
-		ev.Op = cdc.Delete
-	default:
-		ev.Op = cdc.Update
+	ev.Seq = b.seq
+	b.seq++
+	b.size += size
+	b.events = append(b.events, ev)
+	return nil
+}
+
+func (b *batcher) flush(last bool) error {
+	batch := b.next
+	batch.Last = last
+	if len(b.events) > 0 {
+		batch.Events = slices.Clone(b.events)
 	}
-	return ev
+	clear(b.events)
+	b.events, b.size, b.next.Messages = b.events[:0], 0, nil
+	return b.emit(&batch)
 }

@@ -12,7 +12,7 @@
 //   - Order is that of each key's last change. Seq counts from 0.
 //   - An image that no other session could have seen is in no event.
 //   - Nothing is lost in silence: what cannot be folded becomes a Gap. That is a transaction
-//     larger than MaxBytes ("transaction_size"), and a relation of which the stream says what
+//     larger than MaxBytes and SpillBytes ("transaction_size"), and a relation of which the stream says what
 //     cannot be true of a key, such as an insert of a key that is there ("undecodable").
 //
 // Keys are compared by the text of their values, as everywhere in Rowtide: numeric 1.0 and 1.00
@@ -30,6 +30,7 @@
 package fold
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -49,9 +50,15 @@ type Config struct {
 	// events follows from it, so nodes that read the same WAL must give the same answer.
 	// Required.
 	Key func(rel *cdc.Relation) []int
-	// MaxBytes bounds the memory that the changes of one transaction take before they are
-	// given up for Gaps. Defaults to 256 MiB.
+	// MaxBytes bounds the memory that the changes of one transaction take before they go to
+	// disk, or where there is no SpillDir are given up for Gaps. Defaults to 16 MiB.
 	MaxBytes int
+	// SpillDir is where the files of a transaction larger than MaxBytes are made. They have no
+	// name there, so that nothing is left whatever happens. Defaults to none.
+	SpillDir string
+	// SpillBytes bounds these files; a transaction that needs more is given up for Gaps. It
+	// needs up to twice its size. Defaults to 16 GiB.
+	SpillBytes int64
 	// BatchBytes is the size at which a batch is closed; one event larger than it travels
 	// alone. Defaults to 1 MiB.
 	BatchBytes int
@@ -68,7 +75,7 @@ func (c *Config) check() error {
 		value     *int
 		otherwise int
 	}{
-		{"MaxBytes", &c.MaxBytes, 256 << 20},
+		{"MaxBytes", &c.MaxBytes, 16 << 20},
 		{"BatchBytes", &c.BatchBytes, 1 << 20},
 		{"BatchEvents", &c.BatchEvents, 4096},
 	} {
@@ -78,6 +85,12 @@ func (c *Config) check() error {
 		if *f.value == 0 {
 			*f.value = f.otherwise
 		}
+	}
+	if c.SpillBytes < 0 {
+		return errors.New("make folder: SpillBytes is negative")
+	}
+	if c.SpillBytes == 0 {
+		c.SpillBytes = 16 << 30
 	}
 	return nil
 }
@@ -101,16 +114,35 @@ type Folder struct {
 	// gapAll is the reason of a Gap of all relations, or "".
 	gapAll string
 
-	refs []ref
+	// disk has what memory could not hold; err is why it could not be used.
+	disk *disk
+	err  error
+
+	refs    []ref
+	scratch []cdc.Event
 }
 
-// New makes a Folder.
+// New makes a Folder. Where SpillDir is set it makes sure that files can be made there, and
+// removes what an earlier process left.
 func New(cfg Config) (*Folder, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Folder{cfg: cfg, tables: make(map[uint32]*table)}, nil
+	f := &Folder{cfg: cfg, tables: make(map[uint32]*table)}
+	if cfg.SpillDir != "" {
+		var err error
+		if f.disk, err = newDisk(cfg.SpillDir, cfg.SpillBytes, cfg.MaxBytes); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
 }
+
+// Close forgets the transaction and frees its files. The Folder can be used again.
+func (f *Folder) Close() { f.Begin() }
+
+// Err tells why the transaction cannot be folded: files cannot be written. Finish gives it too.
+func (f *Folder) Err() error { return f.err }
 
 // Begin starts a transaction. What was held of another one, cut off by a lost connection, is
 // forgotten.
@@ -123,7 +155,10 @@ func (f *Folder) Begin() {
 	f.seen = f.seen[:0]
 	f.clock, f.bytes, f.messageBytes = 0, 0, 0
 	f.messages = nil
-	f.over, f.gapAll = false, ""
+	f.over, f.gapAll, f.err = false, "", nil
+	if f.disk != nil {
+		f.disk.clear()
+	}
 }
 
 // Add takes the next change of the transaction. The event's rows belong to the Folder from then
@@ -176,20 +211,19 @@ func (f *Folder) addGap(ev *cdc.Event) {
 	}
 }
 
-// bound gives the transaction up where it holds more than it may. Messages say what the schema
-// is, so losing them concerns every relation.
+// bound puts the changes on disk, or gives the transaction up, where it holds more than it may.
+// Messages say what the schema is and stay in memory, so losing them concerns every relation.
 func (f *Folder) bound() {
 	if f.bytes <= f.cfg.MaxBytes {
 		return
 	}
-	f.giveUp()
-	if f.messageBytes > f.cfg.MaxBytes {
-		f.messages, f.messageBytes = nil, 0
-		if f.gapAll == "" {
-			f.gapAll = reasonSize
-		}
+	if f.messageBytes > f.cfg.MaxBytes/2 {
+		f.giveUp()
+		f.messages, f.messageBytes, f.bytes = nil, 0, 0
+		f.gapAll = cmp.Or(f.gapAll, reasonSize)
+		return
 	}
-	f.bytes = f.messageBytes
+	f.spill()
 }
 
 func (f *Folder) giveUp() {
@@ -221,7 +255,7 @@ func (f *Folder) newTable(rel *cdc.Relation) *table {
 	} else {
 		t = &table{keys: make(map[string]int32)}
 	}
-	t.rel = rel
+	t.rel, t.index = rel, len(f.seen)
 	t.key = f.key(rel)
 	if f.over {
 		t.gap = reasonSize

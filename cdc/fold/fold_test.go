@@ -103,7 +103,7 @@ var testTransaction = cdc.Transaction{XID: 7, Commit: 100, End: 108}
 func finish(t testing.TB, f *Folder) []*cdc.Batch {
 	t.Helper()
 	var out []*cdc.Batch
-	err := f.Finish(testTransaction, func(b *cdc.Batch) error {
+	err := f.Finish(t.Context(), testTransaction, func(b *cdc.Batch) error {
 		out = append(out, b)
 		return nil
 	})
@@ -491,7 +491,7 @@ func TestFinishStopsAtTheFirstErrorOfEmit(t *testing.T) {
 		f.Add(insert(a, fmt.Sprint(i), "x"))
 	}
 	no, calls := errors.New("no"), 0
-	err := f.Finish(testTransaction, func(*cdc.Batch) error {
+	err := f.Finish(t.Context(), testTransaction, func(*cdc.Batch) error {
 		calls++
 		return no
 	})

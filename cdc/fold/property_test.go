@@ -1,6 +1,7 @@
 package fold
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,6 +25,7 @@ type world struct {
 	known []map[string]bool
 	clock int
 	f     *Folder
+	also  *Folder // gets the same changes, if there is one
 	log   []string
 }
 
@@ -102,6 +104,9 @@ func newWorld(t *rapid.T, identity cdc.Identity, two bool, cfg Config) *world {
 
 func (w *world) add(ev cdc.Event) {
 	w.log = append(w.log, line(&ev))
+	if w.also != nil {
+		both(ev, w.also)
+	}
 	w.f.Add(ev)
 }
 
@@ -213,7 +218,7 @@ func (w *world) run(t *rapid.T, two bool, check func(*rapid.T)) []cdc.Event {
 	}
 	var out []cdc.Event
 	last := false
-	err := w.f.Finish(testTransaction, func(b *cdc.Batch) error {
+	err := w.f.Finish(context.Background(), testTransaction, func(b *cdc.Batch) error {
 		if last {
 			t.Fatal("a batch follows the last")
 		}

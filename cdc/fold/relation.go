@@ -8,7 +8,7 @@ func (t *table) describe(rel *cdc.Relation, key []int) int {
 	before := t.held
 	old, oldKey := t.rel, t.key
 	t.rel, t.key = rel, key
-	if len(t.entries) == 0 || t.gap != "" {
+	if (len(t.entries) == 0 && !t.disk.used) || t.gap != "" {
 		return 0
 	}
 	from, ok := mapping(old, rel)
@@ -19,6 +19,7 @@ func (t *table) describe(rel *cdc.Relation, key []int) int {
 	if from == nil {
 		return 0
 	}
+	t.disk.carries = append(t.disk.carries, from)
 	for i := range t.entries {
 		e := &t.entries[i]
 		t.held -= e.rows()

@@ -1,6 +1,7 @@
 package fold
 
 import (
+	"cmp"
 	"encoding/binary"
 
 	"github.com/rowtide/rowtide/cdc"
@@ -22,6 +23,9 @@ type table struct {
 	truncated bool
 	// gap is the reason why the changes are not carried, or "".
 	gap string
+	// index is the table's place in the transaction, by which what is on disk names it.
+	index int
+	disk  onDisk
 
 	entries []entry
 	// keys has the entries by key; free are those of no key.
@@ -44,6 +48,29 @@ type entry struct {
 	// new is the present image; nil if the row is not there.
 	new  cdc.Row
 	last uint64 // time of the last change
+}
+
+// comes orders the two changes of a changed key.
+func (e *entry) comes() int {
+	if e.new != nil {
+		return 1
+	}
+	return 0
+}
+
+// event gives the event, but for its Seq.
+func (e *entry) event(rel *cdc.Relation) cdc.Event {
+	ev := cdc.Event{Op: e.op, Relation: rel, Old: e.old, New: e.new}
+	switch {
+	case e.op != 0:
+	case !e.existed:
+		ev.Op = cdc.Insert
+	case e.new == nil:
+		ev.Op = cdc.Delete
+	default:
+		ev.Op = cdc.Update
+	}
+	return ev
 }
 
 func (e *entry) rows() int { return e.old.Size() + e.new.Size() }
@@ -77,7 +104,7 @@ func (t *table) add(ev *cdc.Event, now uint64) int {
 	case cdc.Truncate, cdc.Gap: // the Folder's
 	}
 	if !ok {
-		t.giveUp(reasonUndecodable)
+		t.giveUp(cmp.Or(t.disk.doubt, reasonUndecodable))
 	}
 	return t.held - before
 }
@@ -100,7 +127,7 @@ func (t *table) vanish(old cdc.Row, now uint64) (cdc.Row, bool) {
 		return nil, false
 	}
 	if fresh {
-		if t.truncated {
+		if t.empty() {
 			return nil, false
 		}
 		t.remember(e, old)
@@ -112,7 +139,7 @@ func (t *table) vanish(old cdc.Row, now uint64) (cdc.Row, bool) {
 	}
 	was := e.new
 	if !e.existed {
-		t.release(e)
+		t.release(e, now)
 		return was, true
 	}
 	if e.old == nil {
@@ -128,7 +155,8 @@ func (t *table) vanish(old cdc.Row, now uint64) (cdc.Row, bool) {
 func (t *table) update(old, row cdc.Row, now uint64) bool {
 	if old != nil && !t.sameKey(old, row) {
 		was, ok := t.vanish(old, now)
-		return ok && t.appear(fill(fill(row, was), old), now)
+		row = fill(fill(row, was), old)
+		return ok && t.knows(row) && t.appear(row, now)
 	}
 	e, fresh, ok := t.find(row)
 	if !ok {
@@ -142,7 +170,7 @@ func (t *table) update(old, row cdc.Row, now uint64) bool {
 		}
 	}
 	if fresh {
-		if t.truncated {
+		if t.empty() {
 			return false
 		}
 		t.remember(e, old)
@@ -218,8 +246,16 @@ func (t *table) set(e *entry, row cdc.Row, now uint64) {
 	e.new, e.last = row, now
 }
 
-// release forgets the key found last: what came into being in the transaction went in it.
-func (t *table) release(e *entry) {
+// empty tells that a key which memory does not have is not there.
+func (t *table) empty() bool { return t.truncated && !t.disk.used }
+
+// release forgets the key found last: what came into being in the transaction went in it. Where
+// the disk may have the key it only notes that the row went.
+func (t *table) release(e *entry, now uint64) {
+	if t.disk.used {
+		t.set(e, nil, now)
+		return
+	}
 	i := t.keys[string(t.buf)]
 	delete(t.keys, string(t.buf))
 	t.held -= entryBytes + len(t.buf) + e.rows()
@@ -233,8 +269,14 @@ func (t *table) giveUp(reason string) int {
 	return t.drop()
 }
 
-// drop forgets the changes and gives how many bytes were held.
+// drop forgets the changes, those on disk too, and gives how many bytes were held.
 func (t *table) drop() int {
+	t.disk.forget()
+	return t.unload()
+}
+
+// unload forgets what is in memory and gives how many bytes were held.
+func (t *table) unload() int {
 	n := t.held
 	t.held = 0
 	if len(t.entries) > spareEntries {
@@ -249,7 +291,7 @@ func (t *table) drop() int {
 
 func (t *table) reset() {
 	t.drop()
-	t.rel, t.key, t.truncated, t.gap = nil, nil, false, ""
+	t.rel, t.key, t.truncated, t.gap, t.disk = nil, nil, false, "", onDisk{}
 }
 
 // keyOnly gives a row with nothing but its key.

@@ -22,6 +22,7 @@ func theCommandLine() section {
 		{name: "A value that is none of the possible ones", args: "serve --log-format xml", exit: 2},
 		{name: "A duration without a unit", args: "serve --retain 5", exit: 2},
 		{name: "A number that is none", args: "serve --max-snapshot-rows many", exit: 2},
+		{name: "A size without a unit", args: "serve --spill-quota 16", exit: 2},
 		{name: "An argument too many", args: "serve postgres://rowtide@127.0.0.1/app", exit: 2},
 		{name: "No subscription to follow", args: "subscribe", exit: 2},
 		{name: "An environment variable that cannot be read", args: "serve", env: "ROWTIDE_RETAIN=soon", exit: 2},
@@ -67,6 +68,7 @@ func theConfiguration() section {
 	}
 	return section{title: "The configuration", world: begin, mistakes: []mistake{
 		{name: "No database", args: "serve"},
+		{name: "A folder for large transactions that is not there", args: "serve --database-url postgres://rowtide@127.0.0.1/app --anon-role web_anon --spill-dir /nowhere"},
 		{name: "A URL of something else", args: "serve --database-url mysql://rowtide:secretword@127.0.0.1/app"},
 		{name: "A URL with a port that is none", args: "serve --database-url postgres://rowtide:secretword@127.0.0.1:54x2/app"},
 		{name: "A URL with a space in the password", args: "serve --database-url $spaced"},

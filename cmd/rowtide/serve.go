@@ -28,6 +28,8 @@ type serveCmd struct {
 	Publication     string        `help:"Publication." default:"rowtide"`
 	Annotations     string        `help:"File of COMMENT ON statements that stand for the comments in the database." placeholder:"FILE.sql"`
 	Retain          time.Duration `help:"How long changes are held for clients that resume." default:"5m"`
+	SpillDir        string        `help:"Folder on disk for transactions too large for memory; by default that of temporary files." placeholder:"DIR"`
+	SpillQuota      size          `help:"Most disk that one of them may take, twice its size; over it subscribers start over." default:"16GB" placeholder:"SIZE"`
 	CursorSecret    string        `help:"Secret of cursors; by default the installation's."`
 	AllowOrigin     []string      `help:"Origin whose pages may connect, such as https://app.example.com. Repeatable."`
 	Introspection   string        `help:"Whether introspection queries are answered." enum:"on,off" default:"on"`
@@ -55,6 +57,7 @@ func (c serveCmd) config() rowtide.Config {
 		JWTSecret: c.JWTSecret, JWTIssuer: c.JWTIssuer, JWTAudience: c.JWTAudience,
 		RoleClaim: c.RoleClaim, ClaimSettings: c.ClaimSetting,
 		Slot: c.Slot, Publication: c.Publication, Annotations: c.Annotations,
+		SpillDir: c.SpillDir, SpillBytes: int64(c.SpillQuota),
 		Retain: c.Retain, CursorSecret: c.CursorSecret,
 		AllowOrigins: c.AllowOrigin, NoIntrospection: c.Introspection == "off",
 		ExposePositions: c.ExposePositions, MaxSnapshotRows: c.MaxSnapshotRows,
