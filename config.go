@@ -55,7 +55,7 @@ type Config struct {
 	Annotations string
 	// Retain is how long changes are held for clients that resume. Defaults to 5 minutes.
 	Retain time.Duration
-	// RetainBytes bounds the memory of what is held. Defaults to 256 MiB.
+	// RetainBytes bounds the memory of what is held. Defaults to 48 MiB.
 	RetainBytes int
 	// SpillDir is the folder for transactions too large for memory. Their files have no name in
 	// it, so nothing is left there. Defaults to TMPDIR, and without it to /var/tmp, which unlike
@@ -107,7 +107,7 @@ func (c Config) withDefaults() Config {
 		c.Retain = 5 * time.Minute
 	}
 	if c.RetainBytes == 0 {
-		c.RetainBytes = 256 << 20
+		c.RetainBytes = 48 << 20
 	}
 	if c.SpillDir == "" {
 		c.SpillDir = spillDir()

@@ -51,7 +51,7 @@ type Config struct {
 	// Required.
 	Key func(rel *cdc.Relation) []int
 	// MaxBytes bounds the memory that the changes of one transaction take before they go to
-	// disk, or where there is no SpillDir are given up for Gaps. Defaults to 16 MiB.
+	// disk, or where there is no SpillDir are given up for Gaps. Defaults to 8 MiB.
 	MaxBytes int
 	// SpillDir is where the files of a transaction larger than MaxBytes are made. They have no
 	// name there, so that nothing is left whatever happens. Defaults to none.
@@ -75,7 +75,7 @@ func (c *Config) check() error {
 		value     *int
 		otherwise int
 	}{
-		{"MaxBytes", &c.MaxBytes, 16 << 20},
+		{"MaxBytes", &c.MaxBytes, 8 << 20},
 		{"BatchBytes", &c.BatchBytes, 1 << 20},
 		{"BatchEvents", &c.BatchEvents, 4096},
 	} {

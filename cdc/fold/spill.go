@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -56,6 +57,7 @@ type disk struct {
 
 	byKey, byTime *spool
 	buf           []byte
+	garbage       int // bytes, about, since the last collection
 }
 
 func newDisk(dir string, quota int64, memory int) (*disk, error) {
@@ -129,6 +131,18 @@ func (f *Folder) spill() {
 		f.disk.byKey.endRun()
 	}
 	f.bytes = f.messageBytes
+	f.disk.used(f.cfg.MaxBytes)
+}
+
+// used notes that so many bytes of memory are free again, and has them collected from time to
+// time. By itself the collector would let the garbage of a transaction of any size grow as large
+// as all else that the process holds.
+func (d *disk) used(bytes int) {
+	const worthIt = 4 << 20
+	if d.garbage += bytes; d.garbage >= max(d.memory, worthIt) {
+		d.garbage = 0
+		runtime.GC()
+	}
 }
 
 // unload writes a table's entries in the order of their keys, and forgets them in memory.
@@ -211,6 +225,7 @@ func (d *disk) replay(ctx context.Context, tables []*table, add func(cdc.Event) 
 		return nil
 	}
 	err := d.sorted(ctx, &d.byTime, merging{tables, d.memory, byTime}, func(r *record) error {
+		d.used(entryBytes + r.entry.rows())
 		return add(r.entry.event(tables[r.table].rel))
 	})
 	if err != nil {
@@ -323,6 +338,7 @@ func (m *merger) run() error {
 		m.d.byTime.endRun()
 	}
 	clear(m.runs)
+	m.d.used(m.size)
 	m.runs, m.size = m.runs[:0], 0
 	return nil
 }
