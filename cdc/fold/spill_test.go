@@ -71,8 +71,8 @@ func TestASpilledTransactionFoldsAsInMemory(t *testing.T) {
 			t.Fatalf("in memory and on disk (limit %d):\n%s\n%s", limit, diff, strings.Join(w.log, "\n"))
 		}
 	})
-	if spilled < 50 {
-		t.Errorf("only %d transactions were spilled", spilled)
+	if spilled == 0 {
+		t.Error("no transaction was spilled")
 	}
 }
 
@@ -111,8 +111,8 @@ func TestASpilledTransactionUnderDefaultIdentity(t *testing.T) {
 			}
 		}
 	})
-	if same < 50 {
-		t.Errorf("only %d transactions came out whole", same)
+	if same == 0 {
+		t.Error("no transaction came out whole")
 	}
 }
 

@@ -184,7 +184,9 @@ func (tk *ticker) during(t *testing.T, name string, f func()) {
 		select {
 		case end := <-done:
 			ended = true
-			defer func() { t.Logf("%s: committed after %s, handed on %s later", name, end.Sub(began).Round(time.Millisecond), time.Since(end).Round(time.Millisecond)) }()
+			defer func() {
+				t.Logf("%s: committed after %s, handed on %s later", name, end.Sub(began).Round(time.Millisecond), time.Since(end).Round(time.Millisecond))
+			}()
 		default:
 		}
 		pause(t.Context(), 10*time.Millisecond)
