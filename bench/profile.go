@@ -22,7 +22,10 @@ func (p *profile) start(name string) error {
 	if p.dir == "" {
 		return nil
 	}
-	var err error
+	err := os.MkdirAll(p.dir, 0o755)
+	if err != nil {
+		return fmt.Errorf("write profile: %w", err)
+	}
 	if p.file, err = os.Create(filepath.Join(p.dir, name+".cpu.pprof")); err != nil {
 		return fmt.Errorf("write profile: %w", err)
 	}

@@ -24,7 +24,7 @@ type benchCmd struct {
 type benchOutput struct {
 	JSON    bool   `name:"json" help:"Print JSON rather than a table."`
 	Out     string `help:"Write a chart to this SVG file." placeholder:"FILE"`
-	Profile string `help:"Write CPU, allocation and block profiles into this folder." type:"existingdir" placeholder:"DIR"`
+	Profile string `help:"Write CPU, allocation and block profiles into this folder." placeholder:"DIR"`
 }
 
 func (o benchOutput) show(s streams, r *bench.Result, err error) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -185,7 +186,13 @@ func (f *configFile) value(node *yaml.Node, flag *kong.Flag) (any, error) {
 			if item.Kind != yaml.ScalarNode {
 				return nil, f.mistake(item, "an item of "+flag.Name+" is no plain value")
 			}
-			list = append(list, item.Value)
+			var value any = item.Value
+			if flag.Target.Type().Elem().Kind() != reflect.String { // kong takes numbers, but no text of one
+				if err := item.Decode(&value); err != nil {
+					return nil, f.mistake(item, fmt.Sprintf("%s: %s is not of its kind", flag.Name, item.Value))
+				}
+			}
+			list = append(list, value)
 		}
 		return list, nil
 	case flag.IsSlice():

@@ -111,7 +111,7 @@ func theSocket() section {
 			{"A bad token", 4401, []string{init("nonsense")}},
 			{"A token of somebody else", 4401, []string{init(tokenOf(t, "another secret, with which nobody here signs", w.words["role"], time.Hour))}},
 			{"An expired token", 4403, []string{init(tokenOf(t, testSecret, w.words["role"], -time.Hour))}},
-			{"A role that is not served", 4403, []string{init(tokenOf(t, testSecret, "web_admin", time.Hour))}},
+			{"A role that is not served", 4401, []string{init(tokenOf(t, testSecret, "web_admin", time.Hour))}},
 			{"No token", 4401, []string{`{"type":"connection_init"}`}},
 			{"A frame that is no JSON", 4400, []string{init(goodToken(t, w)), `{"type":"subscribe"`}},
 			{"A message of no known type", 4400, []string{init(goodToken(t, w)), `{"type":"subscribed","id":"1"}`}},
