@@ -19,8 +19,8 @@ import (
 func (s *stream) read(ctx context.Context) error {
 	for {
 		if s.frontend.ReadBufferLen() == 0 && ctx.Err() == nil {
-			if err := s.conn.SetReadDeadline(time.Now().Add(s.silence)); err != nil {
-				return fmt.Errorf("receive: %w", err)
+			if err := s.listen(); err != nil {
+				return err
 			}
 		}
 		m, err := s.frontend.Receive()
@@ -41,6 +41,14 @@ func (s *stream) read(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// listen gives the server its time to say something.
+func (s *stream) listen() error {
+	if err := s.conn.SetReadDeadline(time.Now().Add(s.silence)); err != nil {
+		return fmt.Errorf("receive: %w", err)
+	}
+	return nil
 }
 
 // receive takes one message of the server.
@@ -95,8 +103,7 @@ func (s *stream) copyData(ctx context.Context, b []byte) error {
 		} else if isCommit(payload) {
 			s.open = 0
 		}
-		s.enqueue(ctx, payload)
-		return nil
+		return s.enqueue(ctx, payload)
 	}
 	return fmt.Errorf("receive: unknown kind of message %q in the stream", b[0])
 }
@@ -119,18 +126,20 @@ func (s *stream) advance(serverEnd cdc.LSN) {
 	s.serverEnd.Store(max(s.serverEnd.Load(), uint64(serverEnd)))
 }
 
-// enqueue waits for a place in the queue. While it waits nothing is read.
-func (s *stream) enqueue(ctx context.Context, payload []byte) {
+// enqueue waits for a place in the queue. While it waits nothing is read, and the server is not
+// to blame for its silence, also where a part of the next message was read before.
+func (s *stream) enqueue(ctx context.Context, payload []byte) error {
 	if s.queue.push(payload) {
-		return
+		return nil
 	}
 	s.full.Store(true)
 	defer s.full.Store(false)
 	for !s.queue.push(payload) {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-s.queue.drained:
 		}
 	}
+	return s.listen()
 }

@@ -190,12 +190,12 @@ func TestBlockedHandlerKeepsTheConnection(t *testing.T) {
 	gate, blocked, open := blocker()
 	f.gate = gate
 	cfg := config(t, db, f)
-	cfg.QueueBytes = 64 << 10
+	cfg.QueueBytes, cfg.Silence = 64<<10, 2*time.Second // shorter than the handler blocks
 	r := run(t, cfg)
 	r.connected(t)
 	insert(t, db, 1, 1)
 	<-blocked
-	const rows, size = 200, 100_000 // far more than the queue and the sockets hold
+	const rows, size = 40_000, 500 // far more than the queue and the sockets hold, and cut anywhere
 	db.Exec(t, fmt.Sprintf("INSERT INTO t SELECT 1000 + i, repeat('x', %d) FROM generate_series(1, %d) i", size, rows))
 	eventually(t, "the queue is full", func() bool { return r.State().Queued > 0 })
 	statuses(t, db, 13) // each after a third of the timeout
