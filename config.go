@@ -35,11 +35,19 @@ type Config struct {
 	// AnonRole is the role of clients without a token. Defaults to none: they are refused.
 	AnonRole string
 	// JWTSecret verifies tokens (HS256, HS384, HS512), at least 32 bytes. Required, but with
-	// Dev or when every client is anonymous.
+	// Dev, when every client is anonymous, or beside JWTPublicKey and JWKSURL.
 	JWTSecret string
 	// JWTIssuer and JWTAudience must be matched by tokens where set. Default to none.
 	JWTIssuer   string
 	JWTAudience string
+	// JWTPublicKey is a file of public keys or certificates, in PEM, that verify tokens (RS, PS,
+	// ES in 256, 384, 512, EdDSA). Defaults to none.
+	JWTPublicKey string
+	// JWKSURL is where the issuer publishes its keys, by https; they are read anew as they
+	// rotate. Defaults to none.
+	JWKSURL string
+	// JWKSPrivate lets the name in JWKSURL lead to a private address. Defaults to refusing it.
+	JWKSPrivate bool
 	// RoleClaim is the path of the claim that names the role, with dots. Defaults to role.
 	RoleClaim string
 	// ClaimSettings maps settings that policies read to claims: "app.tenant=tenant.id".
@@ -80,6 +88,27 @@ type Config struct {
 	// QueueBytes bounds what waits to be sent on one connection; a client that falls further
 	// behind is closed with 1013 and resumes by cursor. Defaults to 1 MiB.
 	QueueBytes int
+	// AllowHosts are the names, without port, under which clients may ask for the service, "*"
+	// for any; addresses are always allowed. Defaults to localhost and the hosts of
+	// AllowOrigins where Serve listens on this machine alone, where a page of any name could be
+	// led by its name server (DNS rebinding), and otherwise to any.
+	AllowHosts []string
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For is believed, such as
+	// 10.0.0.0/8. Defaults to none: a client's address is that of its connection.
+	TrustedProxies []string
+	// Limits are settings such as "connections.address=50" over authz.DefaultLimits:
+	// connections, pending, subscriptions at once; connects, operations, messages, received
+	// (bytes) a second; each per connection, address, principal, role or in all. 0 is no limit.
+	Limits []string
+	// TLSCert and TLSKey are files of a certificate chain and its key, in PEM, which Serve
+	// reads anew when they change. Default to none: no TLS.
+	TLSCert, TLSKey string
+	// AuditLog is a file to which the audit log is appended, a line of JSON each; "-" is
+	// standard output. Defaults to none: denials of rows go to Logger.
+	AuditLog string
+	// AdminToken is what callers of AdminHandler must bring, at least 32 bytes. Defaults to
+	// none: then ServeAdmin listens on this machine alone.
+	AdminToken string
 	// Dev takes one URL of a superuser or owner for everything, on loopback only, does setup
 	// by itself and makes a JWTSecret where none is given. Never for data that matters.
 	Dev bool
@@ -134,7 +163,7 @@ func (c Config) check() error {
 	if c.DatabaseURL == "" {
 		return errors.New("no database: set --database-url (or ROWTIDE_DATABASE_URL) to postgres://login:password@host:5432/database")
 	}
-	for _, check := range []func() error{c.checkURLs, c.checkClients, c.checkNames, c.checkLimits} {
+	for _, check := range []func() error{c.checkURLs, c.checkClients, c.checkNames, c.checkLimits, c.checkGuard} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -186,8 +215,8 @@ func (c Config) checkClients() error {
 	if len(c.roles()) == 0 {
 		return errors.New("no roles: set --roles to the Postgres roles that tokens may name, such as --roles web_user")
 	}
-	if c.JWTSecret == "" && c.AnonRole == "" && !c.Dev {
-		return errors.New("no way to know clients: set --jwt-secret to verify their tokens, or --anon-role to serve them without")
+	if c.JWTSecret == "" && c.JWTPublicKey == "" && c.JWKSURL == "" && c.AnonRole == "" && !c.Dev {
+		return errors.New("no way to know clients: set --jwt-secret, --jwt-public-key or --jwks-url to verify their tokens, or --anon-role to serve them without")
 	}
 	_, err := c.verifier()
 	return err

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/cdc/fold"
@@ -29,10 +30,26 @@ type feed struct {
 	xid     uint32
 	log     *slog.Logger
 
+	mu   sync.Mutex
+	last published
+
 	start sync.Once
 	// started is closed when the slot is there and its stream has begun: what commits from
 	// then on will be published.
 	started chan struct{}
+}
+
+// A published is how far a feed has come.
+type published struct {
+	commit       cdc.LSN
+	delay        time.Duration // from the commit to its publication, by two clocks
+	transactions uint64
+}
+
+func (f *feed) published() published {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
 }
 
 // messagePrefix is the prefix of Rowtide's own logical messages. Any login can write one, so
@@ -102,6 +119,9 @@ func (f *feed) commit(ctx context.Context, c *pgoutput.Commit) error {
 		return fmt.Errorf("publish transaction at %s: %w", c.Commit, err)
 	}
 	f.progress.Held(c.End)
+	f.mu.Lock()
+	f.last = published{c.Commit, time.Since(c.Time), f.last.transactions + 1}
+	f.mu.Unlock()
 	f.log.Debug("published", "commit", c.Commit, "xid", f.xid)
 	return nil
 }

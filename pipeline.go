@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/authz/jwt"
 	"github.com/rowtide/rowtide/authz/rls"
 	"github.com/rowtide/rowtide/cdc/replication"
 	"github.com/rowtide/rowtide/fanout"
@@ -28,6 +28,7 @@ import (
 type pipeline struct {
 	cfg    Config
 	log    *slog.Logger
+	guard  *guard
 	source *source
 	// catalog is the newest one read: what the feed takes keys from.
 	catalog    atomic.Pointer[schema.Catalog]
@@ -38,6 +39,7 @@ type pipeline struct {
 	requests   *graphqlhttp.Handler
 	feed       *feed
 	consumer   *replication.Consumer
+	verifier   *jwt.Verifier
 
 	// reading is held while the catalog is read, so that a newer one is never overtaken.
 	reading sync.Mutex
@@ -46,7 +48,7 @@ type pipeline struct {
 // open makes everything that can fail for reasons a person has to mend, and no slot: that comes
 // last, in run, so that a start that fails leaves none behind.
 func (s *Server) open(ctx context.Context) (_ *pipeline, err error) {
-	p := &pipeline{log: s.log}
+	p := &pipeline{log: s.log, guard: s.guard}
 	defer func() { //nolint:contextcheck // closing outlives what it closes
 		if err != nil {
 			p.close()
@@ -83,8 +85,7 @@ func (p *pipeline) checkOwner(ctx context.Context, catalog *schema.Catalog) erro
 
 // wire joins the parts. None of them has begun to work when it returns.
 func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
-	verifier, err := p.cfg.verifier()
-	if err != nil {
+	if p.verifier, err = p.cfg.verifier(); err != nil {
 		return err
 	}
 	cursors, err := p.source.cursors(p.cfg.CursorSecret)
@@ -94,24 +95,27 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	if p.bus, err = membus.New(membus.Config{MaxAge: p.cfg.Retain, MaxBytes: p.cfg.RetainBytes}); err != nil {
 		return err
 	}
-	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Compile: true, Audit: authz.NewAuditLog(p.log)}); err != nil {
+	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Compile: true, Audit: p.guard.audit}); err != nil {
 		return err
 	}
 	p.dispatcher, err = fanout.New(fanout.Config{
 		Bus: p.bus, Judge: p.judge, Snapshots: p.judge, Catalog: catalog, Cursors: cursors,
 		Refresh: p.refresh, OnMessage: p.announced,
 		Limits: fanout.Limits{SnapshotRows: p.cfg.MaxSnapshotRows, QueueBytes: p.cfg.QueueBytes}, Logger: p.log,
+		Audit: p.guard.audit, Revoked: p.guard.revoked.Revoked,
 	})
 	if err != nil {
 		return err
 	}
 	if p.sockets, err = graphqlws.New(graphqlws.Config{
-		Dispatcher: p.dispatcher, Auth: verifier, Origins: p.cfg.AllowOrigins, Logger: p.log,
+		Dispatcher: p.dispatcher, Auth: p.verifier, Origins: p.cfg.AllowOrigins, Logger: p.log,
+		Limiter: p.guard.limiter, Proxies: p.guard.proxies, Audit: p.guard.audit, Operations: p.guard.operations,
 	}); err != nil {
 		return err
 	}
 	if p.requests, err = graphqlhttp.New(graphqlhttp.Config{
-		Dispatcher: p.dispatcher, Auth: verifier, Origins: p.cfg.AllowOrigins, Logger: p.log,
+		Dispatcher: p.dispatcher, Auth: p.verifier, Origins: p.cfg.AllowOrigins, Logger: p.log,
+		Limiter: p.guard.limiter, Proxies: p.guard.proxies, Audit: p.guard.audit, Subscriptions: p.guard.operations,
 	}); err != nil {
 		return err
 	}
@@ -142,6 +146,7 @@ func (p *pipeline) run(ctx context.Context, ready func()) error {
 	g.Go(func() error { return p.consumer.Run(work) })
 	g.Go(func() error { return p.dispatcher.Run(work) })
 	g.Go(func() error { return p.watch(work) })
+	g.Go(func() error { return p.verifier.Run(work) })
 	g.Go(func() error {
 		select {
 		case <-p.feed.started:

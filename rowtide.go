@@ -38,6 +38,7 @@ const Version = "0.1.0-dev"
 type Server struct {
 	cfg   Config
 	log   *slog.Logger
+	guard *guard
 	mux   *http.ServeMux
 	ready chan struct{} // closed when the pipeline first serves
 
@@ -54,7 +55,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Dev && cfg.JWTSecret == "" {
 		cfg.JWTSecret = NewSecret()
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, ready: make(chan struct{})}
+	g, err := newGuard(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger, guard: g, ready: make(chan struct{})}
 	s.mux = s.routes()
 	return s, nil
 }
@@ -63,6 +68,11 @@ func New(cfg Config) (*Server, error) {
 // it started has stopped, or with what made going on impossible. When ctx ends it drains first:
 // queued frames are sent, sockets closed with 1012, and what was handed on is acknowledged.
 func (s *Server) Run(ctx context.Context) error {
+	audit, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.guard.audit.Run(audit) })
+	defer wg.Wait()
+	defer stop() // behind everything that has something to record
 	p, err := s.open(ctx)
 	if err != nil && ctx.Err() != nil {
 		return nil // it was told to stop before it had begun
@@ -116,9 +126,9 @@ func (s *Server) DevTokens(ctx context.Context) (map[string]string, error) {
 	return tokens, nil
 }
 
-// Handler serves /graphql, /healthz and /readyz. It may be mounted below a prefix with
-// http.StripPrefix.
-func (s *Server) Handler() http.Handler { return s.mux }
+// Handler serves the page at /, /graphql, /healthz and /readyz. It may be mounted below a prefix
+// with http.StripPrefix.
+func (s *Server) Handler() http.Handler { return s.guard.hosts.only(s.mux) }
 
 // ListenAndServe runs the service and serves its handler at an address.
 func (s *Server) ListenAndServe(ctx context.Context, addr string) error {
@@ -138,22 +148,38 @@ const (
 
 // Serve is ListenAndServe on a listener, which it closes.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	if !loopbackAddr(l.Addr().String()) {
-		s.log.Warn("clients reach this address without TLS: put a proxy that has it in front", "listen", l.Addr().String())
+	scheme := "https"
+	if s.guard.certs == nil {
+		scheme = "http"
 	}
-	s.cfg.AllowOrigins = append(slices.Clone(s.cfg.AllowOrigins), ownOrigins(l.Addr())...)
+	if local := loopbackAddr(l.Addr().String()); local {
+		s.guard.hosts.listed.Store(true)
+	} else if scheme == "http" {
+		s.log.Warn("clients reach this address without TLS: set --tls-cert and --tls-key, or put a proxy that has it in front", "listen", l.Addr().String())
+	}
+	s.cfg.AllowOrigins = append(slices.Clone(s.cfg.AllowOrigins), ownOrigins(scheme, l.Addr())...)
+	return s.serveHTTP(ctx, l, s.Handler(), s.Run)
+}
+
+// serveHTTP serves a handler at a listener, with TLS where there is a certificate, as long as run
+// does.
+func (s *Server) serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, run func(context.Context) error) error {
 	h := &http.Server{
-		Handler: s.mux, ReadHeaderTimeout: readHeaderTimeout, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), TLSConfig: s.guard.tls(),
+	}
+	serve := func() error { return h.Serve(l) }
+	if h.TLSConfig != nil {
+		serve = func() error { return h.ServeTLS(l, "", "") }
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		// Run drains the sockets, which http.Server does not know; then the rest may go.
-		err := s.Run(gctx)
+		err := run(gctx)
 		return errors.Join(err, h.Close())
 	})
 	g.Go(func() error {
-		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http: %w", err)
 		}
 		return nil
@@ -164,14 +190,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // ownOrigins are those of the page at /, where it is opened at the address that is listened at:
 // what the Host header says is not asked, since a name in it may be anybody's. A page behind a
 // proxy has the proxy's name, which has to be allowed like any other.
-func ownOrigins(a net.Addr) []string {
+func ownOrigins(scheme string, a net.Addr) []string {
 	addr, err := netip.ParseAddrPort(a.String())
 	if err != nil || addr.Addr().IsUnspecified() {
 		return nil
 	}
-	origins := []string{"http://" + addr.String()}
+	origins := []string{scheme + "://" + addr.String()}
 	if addr.Addr().IsLoopback() {
-		origins = append(origins, fmt.Sprintf("http://localhost:%d", addr.Port()))
+		origins = append(origins, fmt.Sprintf("%s://localhost:%d", scheme, addr.Port()))
 	}
 	return origins
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -39,8 +40,16 @@ func (c Config) verifier() (*jwt.Verifier, error) {
 		}
 		settings = append(settings, jwt.ClaimSetting{Setting: name, Claim: claim})
 	}
+	var public []byte
+	if c.JWTPublicKey != "" {
+		var err error
+		if public, err = os.ReadFile(c.JWTPublicKey); err != nil {
+			return nil, fmt.Errorf("--jwt-public-key: %w: name a file with a public key in PEM", err)
+		}
+	}
 	return jwt.New(jwt.Config{
-		Secret: []byte(c.JWTSecret), Issuer: c.JWTIssuer, Audience: c.JWTAudience,
+		Secret: []byte(c.JWTSecret), PublicKeys: public, JWKSURL: c.JWKSURL, JWKSPrivate: c.JWKSPrivate, Logger: c.Logger,
+		Issuer: c.JWTIssuer, Audience: c.JWTAudience,
 		RoleClaim: c.RoleClaim, Roles: c.roles(), AnonRole: c.AnonRole, ClaimSettings: settings,
 	})
 }

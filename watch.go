@@ -36,6 +36,17 @@ func (p *pipeline) poll(ctx context.Context) error {
 	if err != nil || !changed {
 		return err
 	}
+	return p.renewLocked(ctx)
+}
+
+// renew puts the catalog in force as it is now.
+func (p *pipeline) renew(ctx context.Context) error {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	return p.renewLocked(ctx)
+}
+
+func (p *pipeline) renewLocked(ctx context.Context) error {
 	catalog, err := p.reload(ctx)
 	if err != nil {
 		return err

@@ -67,32 +67,26 @@ type Auditor interface {
 	Record(Record)
 }
 
-// An AuditLog writes audit records to a structured logger.
-type AuditLog struct{ log *slog.Logger }
-
-// NewAuditLog makes an Auditor of a logger. The logger's handler must escape what it writes, as
-// slog's own do: subjects come from tokens.
-func NewAuditLog(l *slog.Logger) *AuditLog { return &AuditLog{log: l} }
-
-// Record writes the record, one line.
-func (a *AuditLog) Record(r Record) {
-	attrs := []slog.Attr{
-		slog.String("event", string(r.Event)),
-		slog.String("role", clip(r.Role)),
-		slog.String("subject", clip(r.Subject)),
-		slog.String("table", r.Table),
-		slog.String("reason", r.Reason),
-		slog.String("sqlstate", r.SQLState),
-		slog.Int("count", r.Count),
+// Log writes the record to a structured logger, one line. The logger's handler must escape what
+// it writes, as slog's own do: subjects come from tokens.
+func (r Record) Log(l *slog.Logger, level slog.Level) {
+	attrs := []slog.Attr{slog.String("event", string(r.Event))}
+	for _, a := range [...]struct{ key, value string }{
+		{"role", Clip(r.Role)}, {"subject", Clip(r.Subject)}, {"address", Clip(r.Address)}, {"transport", r.Transport}, {"table", r.Table},
+		{"operation", r.Operation}, {"reason", Clip(r.Reason)}, {"sqlstate", r.SQLState}, {"detail", r.Detail},
+	} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, a.value))
+		}
 	}
-	if r.Detail != "" {
-		attrs = append(attrs, slog.String("detail", r.Detail))
+	if r.Count > 0 {
+		attrs = append(attrs, slog.Int("count", r.Count))
 	}
-	a.log.LogAttrs(context.Background(), slog.LevelWarn, "audit", attrs...)
+	l.LogAttrs(context.Background(), level, "audit", attrs...)
 }
 
-// clip bounds what a token can put into a line of the log (S60).
-func clip(s string) string {
+// Clip bounds what a token can put into a line of a log (S60).
+func Clip(s string) string {
 	const most = 128
 	if len(s) <= most {
 		return s

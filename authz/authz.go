@@ -29,6 +29,9 @@ type Principal struct {
 	Settings []Setting
 	// Expires is when the token ends; zero for never (anonymous).
 	Expires time.Time
+	// TokenID is the claim jti, or ""; Issued the claim iat, or zero.
+	TokenID string
+	Issued  time.Time
 
 	key Key
 }

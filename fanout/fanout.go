@@ -75,6 +75,8 @@ type Config struct {
 	// Audit is told who subscribes to what, and what becomes of it. It must not block. Defaults
 	// to none.
 	Audit authz.Auditor
+	// Revoked tells whether the operator has revoked a principal. Defaults to nobody.
+	Revoked func(*authz.Principal) bool
 	// ProgressInterval is the least time between PROGRESS frames. Defaults to 5 s.
 	ProgressInterval time.Duration
 	// Logger defaults to slog.Default().

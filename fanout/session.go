@@ -52,8 +52,22 @@ func (d *Dispatcher) OpenFor(c *authz.Client, p *authz.Principal) (*Session, err
 		d.audit(authz.Record{Event: authz.EventDeny, Reason: "limit"}, c, p)
 		return nil, err
 	}
+	s := d.openSession(c, p)
+	// Behind the roster: who is revoked at this moment is found there, or here.
+	if d.revoked(c, p) {
+		s.Close()
+		return nil, ErrRevoked
+	}
 	d.audit(authz.Record{Event: authz.EventConnect}, c, p)
-	return d.openSession(c, p), nil
+	return s, nil
+}
+
+func (d *Dispatcher) revoked(c *authz.Client, p *authz.Principal) bool {
+	if d.cfg.Revoked == nil || !d.cfg.Revoked(p) {
+		return false
+	}
+	d.audit(authz.Record{Event: authz.EventDeny, Reason: "revoked"}, c, p)
+	return true
 }
 
 func (d *Dispatcher) openSession(c *authz.Client, p *authz.Principal) *Session {
@@ -156,6 +170,9 @@ func (s *Session) Principal() *authz.Principal {
 // any other. Where the new one's claims differ in more than the token's own life, what the
 // subscriptions see may differ too: they resync.
 func (s *Session) Refresh(p *authz.Principal) error {
+	if s.d.revoked(s.client, p) {
+		return ErrRevoked
+	}
 	s.mu.Lock()
 	old := s.principal
 	switch err := s.checkLocked(); {

@@ -10,8 +10,11 @@
 package jwt
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -47,9 +50,17 @@ const ClaimsSetting = "request.jwt.claims"
 
 // Config is what a Verifier trusts.
 type Config struct {
-	// Secret is the key of HS256, HS384 and HS512, at least 32 bytes. Without one every token
+	// Secret is the key of HS256, HS384 and HS512, at least 32 bytes. Without any key every token
 	// is refused, and only Anonymous gives a principal.
 	Secret []byte
+	// PublicKeys are public keys or certificates, in PEM, of RS, PS and ES in 256, 384 and 512,
+	// and EdDSA. Default to none.
+	PublicKeys []byte
+	// JWKSURL is where an issuer publishes keys of the same kinds (RFC 7517), by https, or by
+	// http on this machine. Redirects lead nowhere but to the same host. Defaults to none.
+	JWKSURL string
+	// JWKSPrivate lets the name in JWKSURL lead to a private address. Defaults to refusing it.
+	JWKSPrivate bool
 	// Issuer is the iss that a token must have. Defaults to none: iss is not looked at.
 	Issuer string
 	// Audience is what a token's aud must be or contain. Defaults to none: aud is not looked at.
@@ -68,6 +79,11 @@ type Config struct {
 	Leeway time.Duration
 	// Now is the clock. Defaults to time.Now.
 	Now func() time.Time
+	// Logger is told what is wrong with the issuer's keys. Defaults to slog.Default().
+	Logger *slog.Logger
+
+	tls        *tls.Config   // of tests
+	fetchLeast time.Duration // likewise
 }
 
 // A ClaimSetting makes one claim a setting that policies can read.
@@ -78,14 +94,13 @@ type ClaimSetting struct {
 	Claim string
 }
 
-// A Verifier makes principals of tokens. It is immutable and may be used by many goroutines.
+// A Verifier makes principals of tokens. It may be used by many goroutines.
 type Verifier struct {
 	parser    *gojwt.Parser
 	validator *gojwt.Validator
-	// keys gives the key of a token by its header, which is not verified yet. The parser's
-	// list of methods and the keys that this gives belong together: an HMAC method must never
-	// meet a public key.
-	keys gojwt.Keyfunc
+	// static are the keys of the configuration, remote those of an issuer, nil for none.
+	static []key
+	remote *remote
 
 	secret   []byte
 	issuer   string
@@ -128,16 +143,37 @@ func New(c Config) (*Verifier, error) {
 	if v.settings, err = readSettings(c.ClaimSettings); err != nil {
 		return nil, err
 	}
-	v.keys = v.secretKey
+	if err := v.readKeys(c); err != nil {
+		return nil, err
+	}
 	// The signature comes first and claims are looked at only behind it, so the parser leaves
 	// them alone.
 	v.parser = gojwt.NewParser(
-		gojwt.WithValidMethods([]string{"HS256", "HS384", "HS512"}),
+		gojwt.WithValidMethods(methods()),
 		gojwt.WithStrictDecoding(),
 		gojwt.WithoutClaimsValidation(),
 	)
 	v.validator = v.newValidator()
 	return v, nil
+}
+
+func (v *Verifier) readKeys(c Config) (err error) {
+	if len(c.PublicKeys) > 0 {
+		if v.static, err = readPEM(c.PublicKeys); err != nil {
+			return err
+		}
+	}
+	if len(c.Secret) > 0 {
+		k, err := newKey("", slices.Clone(c.Secret), "")
+		if err != nil {
+			return err
+		}
+		v.static = append(v.static, k)
+	}
+	if c.JWKSURL != "" {
+		v.remote, err = newRemote(c)
+	}
+	return err
 }
 
 func (v *Verifier) newValidator() *gojwt.Validator {
@@ -166,7 +202,7 @@ func (v *Verifier) Verify(token string) (*authz.Principal, error) {
 		return nil, unauthenticated("the token is too long")
 	}
 	raw := &rawClaims{}
-	if _, err := v.parser.ParseWithClaims(token, raw, v.keys); err != nil {
+	if _, err := v.parser.ParseWithClaims(token, raw, v.verification); err != nil {
 		return nil, unauthenticated("the token is not valid")
 	}
 	claims, problem := readClaims(raw.json)
@@ -219,24 +255,26 @@ func (v *Verifier) principal(role string, claims map[string]any, expires time.Ti
 		}
 		settings = append(settings, authz.Setting{Name: s.name, Value: value})
 	}
-	return authz.NewPrincipal(role, subject, settings, expires), nil
+	p := authz.NewPrincipal(role, subject, settings, expires)
+	registered := registeredClaims{claims}
+	if issued, err := registered.GetIssuedAt(); err == nil && issued != nil {
+		p.Issued = issued.Time
+	}
+	if p.TokenID, err = registered.text("jti"); err != nil {
+		return nil, refusal(err)
+	}
+	return p, nil
 }
 
-// secretKey is the seam where a key set goes: it sees a header that nobody has verified. Only
-// kid may ever be read of it; jku, x5u and jwk, which name the attacker's own key, are not (S22).
-func (v *Verifier) secretKey(t *gojwt.Token) (any, error) {
-	if len(v.secret) == 0 {
-		return nil, errors.New("no key")
+// Run keeps an issuer's published keys fresh until ctx ends; without any it only waits. A Verifier
+// that does not run reads them when a token asks for one.
+func (v *Verifier) Run(ctx context.Context) error {
+	if v.remote == nil {
+		<-ctx.Done()
+		return nil
 	}
-	if _, ok := t.Header["crit"]; ok {
-		return nil, errors.New("header crit: no extension is known") // RFC 7515, 4.1.11
-	}
-	if id, ok := t.Header["kid"]; ok {
-		if s, isText := id.(string); !isText || len(s) > maxKeyID {
-			return nil, errors.New("header kid: not a short string")
-		}
-	}
-	return v.secret, nil
+	v.remote.run(ctx)
+	return nil
 }
 
 func unauthenticated(message string) *schema.Error {

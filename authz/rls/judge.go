@@ -144,6 +144,7 @@ func (g *Postgres) tasks(j *judgement) []*task {
 			j.verdicts[i][k] = verdict
 		}
 		if p.fixed != 0 {
+			g.ways.fixed.Add(uint64(len(j.q.Images)))
 			continue
 		}
 		t := &task{as: &actor{principal: principal}, plan: p, eval: statementKey{p.eval, p.role}, out: j.verdicts[i]}
@@ -155,8 +156,10 @@ func (g *Postgres) tasks(j *judgement) []*task {
 			j.audit.add(t, authz.EventUndecided, "image_incomplete", "", n)
 		}
 		if len(j.known) == 0 || p.predicate != nil && p.predicate.judge(j, t, g.bounds.of(p.predicate, principal)) {
+			g.ways.compiled.Add(uint64(len(j.known)))
 			continue
 		}
+		g.ways.asked.Add(uint64(len(j.known)))
 		t.as = newActor(principal, g.path)
 		tasks = append(tasks, t)
 	}

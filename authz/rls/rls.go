@@ -83,6 +83,7 @@ type Config struct {
 type Postgres struct {
 	cfg       Config
 	path      string
+	ways      ways
 	judges    *pool
 	snapshots *pool
 	bounds    bounds

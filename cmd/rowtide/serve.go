@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"time"
 
@@ -16,10 +18,15 @@ type serveCmd struct {
 	DatabaseURL     string        `help:"URL of the service login, as rowtide setup prints it." placeholder:"URL"`
 	AdminURL        string        `help:"URL of a superuser or owner: serve then does setup's steps by itself." placeholder:"URL"`
 	Listen          string        `help:"Address for clients." default:"127.0.0.1:8080"`
+	AdminListen     string        `help:"Address for operators: /metrics and the admin API; \"off\" for none." default:"127.0.0.1:8081"`
+	AdminToken      string        `help:"Token that operators must bring, at least 32 bytes; needed where --admin-listen is not on this machine alone."`
 	Schemas         []string      `help:"Served schemas; tables behind the first carry their schema's name." default:"public"`
 	Roles           []string      `help:"Postgres roles that tokens may name."`
 	AnonRole        string        `help:"Role of clients without a token; without it they are refused."`
 	JWTSecret       string        `name:"jwt-secret" help:"Secret that signs tokens, at least 32 bytes."`
+	JWTPublicKey    string        `name:"jwt-public-key" help:"File of public keys or certificates, in PEM, that verify tokens." placeholder:"FILE.pem"`
+	JWKSURL         string        `name:"jwks-url" help:"Where the issuer publishes the keys that verify tokens, by https." placeholder:"URL"`
+	JWKSPrivate     bool          `name:"jwks-private" help:"Let --jwks-url lead to a private address."`
 	JWTIssuer       string        `name:"jwt-issuer" help:"Issuer that tokens must name."`
 	JWTAudience     string        `name:"jwt-audience" help:"Audience that tokens must name."`
 	RoleClaim       string        `help:"Claim that names the role." default:"role"`
@@ -32,6 +39,12 @@ type serveCmd struct {
 	SpillQuota      size          `help:"Most disk that one of them may take, twice its size; over it subscribers start over." default:"16GB" placeholder:"SIZE"`
 	CursorSecret    string        `help:"Secret of cursors; by default the installation's."`
 	AllowOrigin     []string      `help:"Origin whose pages may connect, such as https://app.example.com. Repeatable."`
+	AllowHost       []string      `help:"Name under which clients may ask for the service, * for any. Repeatable."`
+	TrustedProxies  []string      `help:"Networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8." placeholder:"NETWORK,..."`
+	Limit           []string      `help:"Limit of connections, pending, subscriptions, or a second of connects, operations, messages, received; per connection, address, principal, role or in all: connections.address=50; 0 for none. Repeatable." placeholder:"WHAT.WHOSE=N"`
+	TLSCert         string        `name:"tls-cert" help:"Certificate chain in PEM, read anew when it changes." placeholder:"FILE.pem"`
+	TLSKey          string        `name:"tls-key" help:"Key of the certificate, in PEM." placeholder:"FILE.pem"`
+	AuditLog        string        `help:"File to which the audit log is appended, a line of JSON each; - for standard output." placeholder:"FILE"`
 	Introspection   string        `help:"Whether introspection queries are answered." enum:"on,off" default:"on"`
 	ExposePositions bool          `help:"Add xid and commitLsn to ChangeTransaction."`
 	MaxSnapshotRows int           `help:"Most rows of one snapshot." default:"100000"`
@@ -54,11 +67,13 @@ func (c serveCmd) config() rowtide.Config {
 	return rowtide.Config{
 		DatabaseURL: c.DatabaseURL, AdminURL: c.AdminURL,
 		Schemas: c.Schemas, Roles: c.Roles, AnonRole: c.AnonRole,
-		JWTSecret: c.JWTSecret, JWTIssuer: c.JWTIssuer, JWTAudience: c.JWTAudience,
+		JWTSecret: c.JWTSecret, JWTPublicKey: c.JWTPublicKey, JWKSURL: c.JWKSURL, JWKSPrivate: c.JWKSPrivate, JWTIssuer: c.JWTIssuer, JWTAudience: c.JWTAudience,
 		RoleClaim: c.RoleClaim, ClaimSettings: c.ClaimSetting,
 		Slot: c.Slot, Publication: c.Publication, Annotations: c.Annotations,
 		SpillDir: c.SpillDir, SpillBytes: int64(c.SpillQuota),
 		Retain: c.Retain, CursorSecret: c.CursorSecret,
+		AllowHosts: c.AllowHost, TrustedProxies: c.TrustedProxies, Limits: c.Limit,
+		TLSCert: c.TLSCert, TLSKey: c.TLSKey, AuditLog: c.AuditLog, AdminToken: c.AdminToken,
 		AllowOrigins: c.AllowOrigin, NoIntrospection: c.Introspection == "off",
 		ExposePositions: c.ExposePositions, MaxSnapshotRows: c.MaxSnapshotRows,
 		Dev: c.Dev,
@@ -72,13 +87,42 @@ func (c serveCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	if !c.Dev {
-		return server.ListenAndServe(ctx, c.Listen)
+	admin, err := c.adminListener(ctx, cfg.Logger)
+	if err != nil {
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.ListenAndServe(ctx, c.Listen) })
-	g.Go(func() error { return printTokens(ctx, server, s) })
+	// What ends the service ends the rest: a clean end of it is no error.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	g.Go(func() error {
+		defer stop()
+		return server.ListenAndServe(ctx, c.Listen)
+	})
+	if admin != nil {
+		g.Go(func() error { return server.ServeAdmin(ctx, admin) })
+	}
+	if c.Dev {
+		g.Go(func() error { return printTokens(ctx, server, s) })
+	}
 	return g.Wait()
+}
+
+// defaultAdmin is the default of --admin-listen. A second service on a machine finds it taken:
+// that costs it the metrics, and no more.
+const defaultAdmin = "127.0.0.1:8081"
+
+// adminListener gives nil where there is to be none.
+func (c serveCmd) adminListener(ctx context.Context, log *slog.Logger) (net.Listener, error) {
+	if c.AdminListen == "off" || c.AdminListen == "" {
+		return nil, nil //nolint:nilnil // none is what was asked for
+	}
+	l, err := rowtide.ListenFor(ctx, "--admin-listen", c.AdminListen)
+	if err != nil && c.AdminListen == defaultAdmin {
+		log.Warn("there are no metrics and no admin API", "error", err)
+		return nil, nil //nolint:nilnil // that was told
+	}
+	return l, err
 }
 
 func printTokens(ctx context.Context, server *rowtide.Server, s streams) error {

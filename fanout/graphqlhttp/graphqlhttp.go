@@ -276,6 +276,13 @@ func (h *Handler) enter(ctx context.Context, v *visit) (context.Context, func(),
 	}, true
 }
 
+// Requests is the number of requests and streams that are being served.
+func (h *Handler) Requests() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.visits)
+}
+
 // Drain refuses new requests, lets streams take what is queued for them, ends them such that
 // clients come back, and returns when they are gone; or soon after ctx ends.
 func (h *Handler) Drain(ctx context.Context) error {

@@ -38,6 +38,7 @@ var table = []rule{
 	{pkg: "schema/introspect", ours: []string{"schema", "cdc"}, linked: true},
 
 	{pkg: "authz", ours: []string{"schema", "cdc"}, linked: true},
+	{pkg: "authz/audit", ours: []string{"authz"}, outside: none, linked: true},
 	{pkg: "authz/jwt", ours: []string{"authz", "schema", "cdc"}, linked: true},
 	{pkg: "authz/rls", ours: []string{"authz", "schema", "cdc"}, tests: []string{"schema/introspect"}, linked: true},
 
@@ -57,7 +58,7 @@ var table = []rule{
 
 	{pkg: ".", ours: []string{
 		"cdc", "cdc/pgoutput", "cdc/replication", "cdc/fold",
-		"schema", "schema/annotation", "schema/introspect", "authz", "authz/jwt", "authz/rls",
+		"schema", "schema/annotation", "schema/introspect", "authz", "authz/audit", "authz/jwt", "authz/rls",
 		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "fanout/graphqlhttp", "migrations", "console",
 	}, tests: []string{"*"}, linked: true},
 	{pkg: "bench", ours: []string{".", "authz/jwt", "internal/client", "testcontainers"}, tests: []string{"*"}, linked: true},

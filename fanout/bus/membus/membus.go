@@ -217,6 +217,16 @@ func (b *Bus) Window() (oldest, newest cdc.Position) {
 	return b.oldest, b.newest
 }
 
+// Held is the size of what is held, in bytes, and the age of the oldest of it.
+func (b *Bus) Held() (bytes int, age time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.window) > 0 {
+		age = time.Since(b.window[0].at)
+	}
+	return b.bytes, age
+}
+
 // Close ends all streams and forgets what is held.
 func (b *Bus) Close() error {
 	b.mu.Lock()
