@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -45,9 +44,9 @@ func (s *Server) AdminHandler() http.Handler {
 // ServeAdmin serves AdminHandler at a listener, which it closes, until ctx ends. Off this machine
 // it wants an AdminToken.
 func (s *Server) ServeAdmin(ctx context.Context, l net.Listener) error {
-	if !loopbackAddr(l.Addr().String()) && s.cfg.AdminToken == "" {
+	if err := s.checkAdmin(l); err != nil {
 		_ = l.Close()
-		return fmt.Errorf("--admin-listen %s is open to others: set --admin-token, such as the output of: openssl rand -hex 32", l.Addr())
+		return err
 	}
 	names := newHosts(s.cfg.AllowHosts, nil)
 	names.listed.Store(loopbackAddr(l.Addr().String()) || len(s.cfg.AllowHosts) > 0)

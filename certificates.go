@@ -47,7 +47,7 @@ func (c *certificates) readLocked() error {
 func (c *certificates) stat() (of [2]os.FileInfo, err error) {
 	for i, name := range []string{c.cert, c.key} {
 		if of[i], err = os.Stat(name); err != nil {
-			return of, fmt.Errorf("read certificate: %w", err)
+			return of, fmt.Errorf("--tls-cert and --tls-key: %w: name a certificate chain and its key, in PEM", err)
 		}
 	}
 	return of, nil

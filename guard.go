@@ -87,7 +87,7 @@ func parseProxies(networks []string) (fanout.Proxies, error) {
 		}
 		p, err := netip.ParsePrefix(n)
 		if err != nil {
-			return nil, fmt.Errorf("--trusted-proxies %q is no network: write one such as 10.0.0.0/8", n)
+			return nil, fmt.Errorf("--trusted-proxies %q is no network: write addresses such as 10.0.0.7, or networks with the length of their mask behind a slash", n)
 		}
 		out = append(out, p.Masked())
 	}

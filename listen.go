@@ -10,11 +10,32 @@ import (
 
 // Listen listens for clients at an address.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	return ListenFor(ctx, "--listen", addr)
+	return listen(ctx, "--listen", addr)
 }
 
-// ListenFor listens at the address that a flag gives.
-func ListenFor(ctx context.Context, flag, addr string) (net.Listener, error) {
+// ListenAdmin listens for operators at an address: of this machine, or anywhere with an AdminToken.
+func (s *Server) ListenAdmin(ctx context.Context, addr string) (net.Listener, error) {
+	l, err := listen(ctx, "--admin-listen", addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkAdmin(l); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// checkAdmin refuses to let everybody be an operator.
+func (s *Server) checkAdmin(l net.Listener) error {
+	if !loopbackAddr(l.Addr().String()) && s.cfg.AdminToken == "" {
+		return errors.New("--admin-listen is open to others than this machine: set --admin-token, such as the output of: openssl rand -hex 32")
+	}
+	return nil
+}
+
+// listen listens at the address that a flag gives.
+func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	var call *os.SyscallError
 	var wrong *net.AddrError

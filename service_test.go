@@ -27,9 +27,10 @@ const testSecret = "a secret for tests, and for tests alone"
 
 // A service is a running Server with what a test needs to talk to it.
 type service struct {
-	cfg  rowtide.Config
-	addr string
-	stop func() // waits until Run has returned, and fails the test if it returns an error
+	cfg    rowtide.Config
+	server *rowtide.Server
+	addr   string
+	stop   func() // waits until Run has returned, and fails the test if it returns an error
 }
 
 // settings are those of a service on db that shares nothing with other tests.
@@ -86,7 +87,7 @@ func start(t *testing.T, cfg rowtide.Config) *service {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, l) }()
-	s := &service{cfg: cfg, addr: l.Addr().String()}
+	s := &service{cfg: cfg, server: server, addr: l.Addr().String()}
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

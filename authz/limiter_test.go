@@ -192,6 +192,9 @@ func TestLimitsAreReadOrSayWhatIsWrong(t *testing.T) {
 	if err != nil || l[authz.Connections][authz.PerAddress] != 5 || l[authz.Connections][authz.InAll] != 0 {
 		t.Errorf("%v, %v", l, err)
 	}
+	if l, err := authz.ParseLimits([]string{"none", "pending.all=3"}); err != nil || l != (authz.Limits{authz.Pending: {authz.InAll: 3}}) {
+		t.Errorf("%v, %v", l, err)
+	}
 	for setting, want := range map[string]string{
 		"sockets.address=5":     `"sockets" is none of connections, pending`,
 		"connections.planet=5":  `"planet" is none of connection, address`,

@@ -79,10 +79,15 @@ func DefaultLimits() Limits {
 	}
 }
 
-// ParseLimits reads settings such as "connections.address=50" over the defaults; 0 is no bound.
+// ParseLimits reads settings such as "connections.address=50" over the defaults; 0 is no bound, and
+// "none" takes all bounds away that stand before it.
 func ParseLimits(settings []string) (Limits, error) {
 	l := DefaultLimits()
 	for _, s := range settings {
+		if s == "none" {
+			l = Limits{}
+			continue
+		}
 		name, value, _ := strings.Cut(s, "=")
 		resource, scope, _ := strings.Cut(name, ".")
 		r, w := slices.Index(resourceNames[:], resource), slices.Index(scopeNames[:], scope)

@@ -123,6 +123,7 @@ func (b *bed) prepare(ctx context.Context, schema string) error {
 func (b *bed) config(queueBytes int) rowtide.Config {
 	return rowtide.Config{
 		DatabaseURL: b.url, Dev: true, Roles: []string{role}, JWTSecret: benchSecret, QueueBytes: queueBytes,
+		Limits: []string{"none"}, // one client stands for thousands
 		Logger: slog.New(slog.DiscardHandler),
 	}
 }

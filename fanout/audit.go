@@ -1,6 +1,8 @@
 package fanout
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 
 	"github.com/rowtide/rowtide/authz"
@@ -24,24 +26,44 @@ func (d *Dispatcher) audit(r authz.Record, c *authz.Client, p *authz.Principal) 
 // record records what became of a subscription. It may be called with its mu held: it reads only
 // what does not change.
 func (d *Dispatcher) record(s *Subscription, event authz.Event, reason string) {
-	d.audit(authz.Record{Event: event, Reason: reason, Table: s.about.Table, Operation: s.about.Operation}, s.session.client, s.about.principal)
+	d.audit(authz.Record{Event: event, Reason: reason, Table: s.about.table, Operation: s.about.operation.String()}, s.session.client, s.about.principal)
 }
 
 // An about is what the audit log tells of a subscription.
 type about struct {
-	authz.Record
-
+	operation OperationHash
+	table     string
 	principal *authz.Principal
 }
 
-func describe(s *Subscription, v *view) about {
-	r := authz.Record{Event: authz.EventSubscribe, Table: v.tableName(), Operation: OperationHash(s.request.Query)}
+func describe(s *Session, req schema.Request, v *view) about {
+	return about{HashOperation(req.Query), v.tableName(), s.Principal()}
+}
+
+// An OperationHash names a document in logs.
+type OperationHash [8]byte
+
+// HashOperation gives the first bytes of a document's SHA-256.
+func HashOperation(document string) OperationHash {
+	sum := sha256.Sum256([]byte(document))
+	return OperationHash(sum[:8])
+}
+
+// String is the hash in hexadecimal.
+func (h OperationHash) String() string { return hex.EncodeToString(h[:]) }
+
+func (d *Dispatcher) subscribed(s *Subscription) {
+	if d.cfg.Audit == nil {
+		return
+	}
+	v := s.present()
+	r := authz.Record{Event: authz.EventSubscribe, Table: s.about.table, Operation: s.about.operation.String()}
 	if v.op.Where != nil {
 		for _, i := range v.op.Where.Columns() {
 			r.Filter = append(r.Filter, v.op.Table.Columns[i].Def.Name)
 		}
 	}
-	return about{r, s.session.Principal()}
+	d.audit(r, s.session.client, s.about.principal)
 }
 
 // denied records an operation that was refused.
@@ -49,7 +71,7 @@ func (d *Dispatcher) denied(s *Session, req schema.Request, err error) {
 	if d.cfg.Audit == nil {
 		return
 	}
-	d.audit(authz.Record{Event: authz.EventDeny, Reason: string(Explain(err).Code), Operation: OperationHash(req.Query)}, s.client, s.Principal())
+	d.audit(authz.Record{Event: authz.EventDeny, Reason: string(Explain(err).Code), Operation: HashOperation(req.Query).String()}, s.client, s.Principal())
 }
 
 // ended counts how a subscription ended, and records what its client should not expect.

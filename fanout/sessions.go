@@ -1,8 +1,6 @@
 package fanout
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"maps"
 	"slices"
@@ -74,12 +72,6 @@ type SubscriptionInfo struct {
 	Queued   int    `json:"queuedBytes"`
 }
 
-// OperationHash names a document in logs: the first 16 digits of its SHA-256.
-func OperationHash(document string) string {
-	sum := sha256.Sum256([]byte(document))
-	return hex.EncodeToString(sum[:8])
-}
-
 // Sessions describes all sessions, in the order in which they were opened.
 func (d *Dispatcher) Sessions() []SessionInfo {
 	list := d.roster.list()
@@ -109,10 +101,9 @@ func (s *Session) info() SessionInfo {
 }
 
 func (s *Subscription) info() SubscriptionInfo {
-	hash := OperationHash(s.request.Query)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := SubscriptionInfo{ID: s.id, Operation: hash, Table: s.view.tableName(), Since: s.since, State: "catching-up", Queued: s.queued + s.taken}
+	out := SubscriptionInfo{ID: s.id, Operation: s.about.operation.String(), Table: s.about.table, Since: s.since, State: "catching-up", Queued: s.queued + s.taken}
 	if s.phase == live {
 		out.State = "live"
 	}

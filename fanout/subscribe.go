@@ -49,7 +49,7 @@ func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema
 		if !added {
 			continue // the catalog has changed since
 		}
-		d.audit(s.about.Record, session.client, s.about.principal)
+		d.subscribed(s)
 		if err := d.start(s, after); err != nil {
 			s.Close()
 			return Response{}, err
@@ -85,10 +85,10 @@ func (d *Dispatcher) start(s *Subscription, after string) error {
 		case err == nil:
 			p = plan{after: pos}
 		case op.Snapshot:
-			d.record(s, authz.EventCursor, err.Error())
+			d.record(s, authz.EventCursor, "not_valid")
 			p.reason = reasonRetention // the same answer as to a cursor that is too old
 		default:
-			d.record(s, authz.EventCursor, err.Error())
+			d.record(s, authz.EventCursor, "not_valid")
 			return resyncRequired(reasonRetention)
 		}
 	}

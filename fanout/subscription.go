@@ -100,9 +100,7 @@ const (
 func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view) *Subscription {
 	sub := &Subscription{d: d, id: d.roster.ids.Add(1), since: time.Now(), session: s, request: req, ready: make(chan struct{}, 1), view: v, phase: detached}
 	sub.lane.sub = sub
-	if d.cfg.Audit != nil {
-		sub.about = describe(sub, &v)
-	}
+	sub.about = describe(s, req, &v)
 	return sub
 }
 

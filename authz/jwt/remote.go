@@ -46,10 +46,10 @@ type remote struct {
 func newRemote(c Config) (*remote, error) {
 	u, err := url.Parse(c.JWKSURL)
 	if err != nil || u.Host == "" {
-		return nil, errors.New("check key set URL: write https://issuer.example.com/.well-known/jwks.json")
+		return nil, errors.New("--jwks-url cannot be read: write https://issuer.example.com/.well-known/jwks.json")
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
-		return nil, fmt.Errorf("check key set URL: %s:// is not taken: keys come by https, or by http from this machine", u.Scheme)
+		return nil, fmt.Errorf("--jwks-url begins with %s://: keys come by https, or by http from this machine", u.Scheme)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

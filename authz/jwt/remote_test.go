@@ -200,8 +200,8 @@ func TestNamesThatLeadInsideAreRefused(t *testing.T) {
 		}
 	}
 	for url, want := range map[string]string{
-		"http://issuer.example.com/keys": "http:// is not taken", "file:///etc/passwd": "check key set URL", "ftp://issuer.example.com/k": "ftp:// is not taken",
-		"issuer.example.com": "check key set URL",
+		"http://issuer.example.com/keys": "begins with http://", "file:///etc/passwd": "cannot be read", "ftp://issuer.example.com/k": "begins with ftp://",
+		"issuer.example.com": "cannot be read",
 	} {
 		c := config()
 		c.JWKSURL = url

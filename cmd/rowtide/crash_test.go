@@ -18,6 +18,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Tests that ask for an admin listener say where; the others must not take a port that all share.
+	_ = os.Setenv("ROWTIDE_ADMIN_LISTEN", "off")
 	code := pgtest.Main(m)
 	_ = os.RemoveAll(filepath.Dir(programPath()))
 	os.Exit(code)

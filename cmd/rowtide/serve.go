@@ -87,7 +87,7 @@ func (c serveCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	admin, err := c.adminListener(ctx, cfg.Logger)
+	admin, err := c.adminListener(ctx, server, cfg.Logger)
 	if err != nil {
 		return err
 	}
@@ -113,11 +113,11 @@ func (c serveCmd) Run(ctx context.Context, s streams) error {
 const defaultAdmin = "127.0.0.1:8081"
 
 // adminListener gives nil where there is to be none.
-func (c serveCmd) adminListener(ctx context.Context, log *slog.Logger) (net.Listener, error) {
+func (c serveCmd) adminListener(ctx context.Context, server *rowtide.Server, log *slog.Logger) (net.Listener, error) {
 	if c.AdminListen == "off" || c.AdminListen == "" {
 		return nil, nil //nolint:nilnil // none is what was asked for
 	}
-	l, err := rowtide.ListenFor(ctx, "--admin-listen", c.AdminListen)
+	l, err := server.ListenAdmin(ctx, c.AdminListen)
 	if err != nil && c.AdminListen == defaultAdmin {
 		log.Warn("there are no metrics and no admin API", "error", err)
 		return nil, nil //nolint:nilnil // that was told

@@ -74,7 +74,7 @@ func (w *world) command(ctx context.Context, t *testing.T, args ...string) *exec
 			cmd.Env = append(cmd.Env, e)
 		}
 	}
-	cmd.Env = append(cmd.Env, "ROWTIDE_JWT_SECRET="+testSecret, "ROWTIDE_LISTEN=127.0.0.1:0")
+	cmd.Env = append(cmd.Env, "ROWTIDE_JWT_SECRET="+testSecret, "ROWTIDE_LISTEN=127.0.0.1:0", "ROWTIDE_ADMIN_LISTEN=off")
 	if w.db != nil {
 		cmd.Env = append(cmd.Env, "ROWTIDE_SLOT="+w.slot(), "ROWTIDE_LOGIN="+w.login())
 	}
