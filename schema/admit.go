@@ -22,7 +22,11 @@ type builder struct {
 	db       *Database
 	problems []Problem
 	tables   []*candidate
-	enums    map[uint32]*enumType
+	types    namedTypes
+	// typeNames are the names of enums and composites, faults what keeps a composite from
+	// being one, by OID.
+	typeNames map[uint32]string
+	faults    map[uint32]*Problem
 }
 
 func (b *builder) refuse(d *TableDef, object, message, hint string) {

@@ -91,7 +91,10 @@ func (r *arrayReader) element(dst []byte) ([]byte, bool) {
 
 // quoted reads an element in quotation marks. It copies only where a backslash stands.
 func (r *arrayReader) quoted() (string, bool) {
-	s := r.rest[1:]
+	s, ok := strings.CutPrefix(r.rest, `"`)
+	if !ok {
+		return "", false
+	}
 	end := strings.IndexAny(s, `"\`)
 	if end < 0 {
 		return "", false

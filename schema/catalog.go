@@ -20,7 +20,10 @@ type Catalog struct {
 // are served. The Catalog keeps db's tables: they must not change any more.
 func New(db Database, o Options) (*Catalog, []Problem) {
 	o.Limits = o.Limits.withDefaults()
-	b := &builder{db: &db, enums: map[uint32]*enumType{}}
+	b := &builder{
+		db: &db, types: namedTypes{enums: map[uint32]*enumType{}, objects: map[uint32]*objectType{}},
+		typeNames: map[uint32]string{}, faults: map[uint32]*Problem{},
+	}
 	b.admit()
 	b.nameTables()
 	c := &Catalog{options: o, byOID: map[uint32]*Table{}, roles: map[string]*Role{}}
@@ -72,10 +75,10 @@ func (b *builder) table(c *candidate) *Table {
 		d := &c.def.Columns[i]
 		col := &Column{Def: d, Name: c.names[i]}
 		if col.Name != "" {
-			col.typ = typeOf(d.Type, b.enums).collated(d)
+			col.typ = typeOf(d.Type, b.types).collated(d)
 			// A generated column is not in the stream, so its values are not always
 			// known; and a JSON column that is NOT NULL may hold JSON's null.
-			col.nonNull = d.NotNull && d.Generated == 0 && col.typ.graphql != "JSON"
+			col.nonNull = d.NotNull && d.Generated == 0 && !col.typ.holdsJSON()
 			if d.Generated != 0 {
 				b.note(c.def.columnObject(d), "is generated: PostgreSQL does not stream it, so its field is null in changes",
 					"@omit it, where that misleads")

@@ -71,8 +71,9 @@ func reservedTypes() map[string]string {
 		out[s.name] = "the API itself"
 	}
 	for _, s := range scalarsByOID {
-		out[s.filter] = "the API itself"
+		out[s.filter], out[rangeName(s)] = "the API itself", "the API itself"
 	}
+	out[rangeName(textScalar)] = "the API itself"
 	return out
 }
 
@@ -108,11 +109,12 @@ func (b *builder) nameTables() {
 	fields, types := claims{}, claims(reservedTypes())
 	reserved := reservedTypes()
 	b.keep(func(c *candidate) bool { return b.nameExplicit(c, fields, types) })
-	enums := b.collectEnums()
-	b.nameEnums(enums, types, true)
+	named := b.collectTypes()
+	b.nameTypes(named, types, true)
 	b.keep(func(c *candidate) bool { return b.nameDerived(c, fields, types, reserved) })
-	b.nameEnums(enums, types, false)
-	b.keep(func(c *candidate) bool { return b.enumsNamed(c) })
+	b.nameTypes(named, types, false)
+	b.makeTypes(named)
+	b.keep(func(c *candidate) bool { return b.typesMade(c) })
 }
 
 // keep goes on with the tables for which f is true.

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,17 +11,18 @@ import (
 // writeSDL prints a role's schema: the roots, the system types, the tables by field, the enums
 // and what the columns need.
 func writeSDL(r *Role) string {
-	w := &sdlWriter{used: map[string]bool{}, enums: map[string]*enumType{}}
+	w := &sdlWriter{used: map[string]bool{}, enums: map[string]*enumType{}, objects: map[string]*objectType{}}
 	if len(r.tables) > 0 {
 		w.used["Cursor"], w.used["DateTime"] = true, true
 		w.used["BigInt"] = r.options.ExposePositions
 	}
-	body := &sdlWriter{used: w.used, enums: w.enums}
+	body := &sdlWriter{used: w.used, enums: w.enums, objects: w.objects}
 	for _, t := range r.tables {
 		body.table(t)
 	}
 	body.operatorInputs()
 	body.enumTypes()
+	body.objectTypes()
 	w.line("schema {")
 	w.line("  query: Query")
 	if len(r.tables) > 0 {
@@ -84,6 +86,8 @@ type sdlWriter struct {
 	b     strings.Builder
 	used  map[string]bool // scalars and operator inputs
 	enums map[string]*enumType
+	// objects are the object types of columns, by name.
+	objects map[string]*objectType
 }
 
 func (w *sdlWriter) line(parts ...string) {
@@ -215,14 +219,26 @@ func (w *sdlWriter) rows(t *roleTable, name string, columns []int) {
 		}
 		w.describe("  ", text)
 		w.line("  ", c.Name, ": ", c.graphqlType(), deprecation(c.Def.Directives.Deprecated))
-		if c.typ.enum != nil {
-			w.enums[c.typ.enum.name] = c.typ.enum
-		}
-		if c.typ.leaf != nil {
-			w.used[c.typ.leaf.name] = true
-		}
+		w.use(c.typ)
 	}
 	w.line("}")
+}
+
+// use notes the types that a field's type needs.
+func (w *sdlWriter) use(t *columnType) {
+	switch {
+	case t.elem != nil:
+		w.use(t.elem)
+	case t.enum != nil:
+		w.enums[t.enum.name] = t.enum
+	case t.scalar != nil:
+		w.used[t.scalar.name] = true
+	case w.objects[t.object.name] == nil:
+		w.objects[t.object.name] = t.object
+		for i := range t.object.fields {
+			w.use(t.object.fields[i].typ)
+		}
+	}
 }
 
 func (c *Column) graphqlType() string {
@@ -266,13 +282,23 @@ func (w *sdlWriter) change(t *roleTable) {
 	w.line("}")
 }
 
-func (w *sdlWriter) enumTypes() {
-	names := make([]string, 0, len(w.enums))
-	for n := range w.enums {
-		names = append(names, n)
+func (w *sdlWriter) objectTypes() {
+	for _, n := range slices.Sorted(maps.Keys(w.objects)) {
+		o := w.objects[n]
+		w.line()
+		w.describe("", o.description)
+		w.line("type ", n, " {")
+		for i := range o.fields {
+			f := &o.fields[i]
+			w.describe("  ", f.description)
+			w.line("  ", f.name, ": ", f.graphqlType(), deprecation(f.deprecated))
+		}
+		w.line("}")
 	}
-	slices.Sort(names)
-	for _, n := range names {
+}
+
+func (w *sdlWriter) enumTypes() {
+	for _, n := range slices.Sorted(maps.Keys(w.enums)) {
 		e := w.enums[n]
 		w.line()
 		w.describe("", e.def.Directives.Description)

@@ -24,6 +24,10 @@ type instruction struct {
 	op    opcode
 	// at is the column, or for openers the instruction to go on at where the object is null.
 	at int
+	// write writes the value of a column, and shape says by what: the column's type and what
+	// is selected of it.
+	write writeFunc
+	shape string
 }
 
 type opcode uint8
@@ -130,7 +134,14 @@ func (p *programmer) changeField(f *field) {
 	}
 }
 
-func (p *programmer) column(f *field) { p.emit(doColumn, p.table.byName[f.name]) }
+func (p *programmer) column(f *field) {
+	at := p.table.byName[f.name]
+	c := p.table.Columns[at]
+	w := columnWriter{collector: p.collector}
+	write := w.of(c.typ, f)
+	in := &p.program[p.emit(doColumn, at)]
+	in.write, in.shape = write, string(c.appendSignature(w.shape))
+}
 
 func (p *programmer) transactionField(f *field) {
 	switch f.name {
@@ -154,14 +165,11 @@ func (s *Selection) sign() string {
 	b = fmt.Appendf(b, "%d %q %v\n", s.table.Def.OID, s.table.Type, s.table.Key)
 	for _, in := range s.program {
 		b = fmt.Appendf(b, "%q %d %d\n", in.fixed, in.op, in.at)
-		switch in.op {
-		case doColumn:
-			b = s.table.Columns[in.at].appendSignature(b)
-		case doChanged:
+		b = append(b, in.shape...)
+		if in.op == doChanged {
 			for _, i := range s.table.shown {
 				b = fmt.Appendf(b, "%d %q\n", i, s.table.Columns[i].Name)
 			}
-		default:
 		}
 	}
 	sum := sha256.Sum256(b)
@@ -169,11 +177,7 @@ func (s *Selection) sign() string {
 }
 
 func (c *Column) appendSignature(b []byte) []byte {
-	b = fmt.Appendf(b, "%q %d %c\n", c.graphqlType(), c.Def.Type.OID, c.Def.Generated)
-	if e := c.typ.enum; e != nil {
-		b = fmt.Appendf(b, "%q %q\n", e.def.Labels, e.values)
-	}
-	return b
+	return c.typ.appendSignature(fmt.Appendf(b, "%q %d %c\n", c.graphqlType(), c.Def.Type.OID, c.Def.Generated))
 }
 
 // Signature is equal for selections that write the same bytes for the same change.

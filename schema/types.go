@@ -10,20 +10,32 @@ type scalar struct {
 	compare *comparison
 }
 
-// A columnType is what the API makes of a column's type.
+// A columnType is what the API makes of a type: a leaf, a list, or an object.
 type columnType struct {
 	// graphql is the type as SDL writes it, without a final exclamation mark.
 	graphql string
-	// scalar is of the values themselves: nil for lists and enums.
+	// scalar or enum is set for a leaf.
 	scalar *scalar
-	// enum is set for enums and lists of them.
-	enum    *enumType
+	enum   *enumType
+	// elem is what a list is of, and delimiter what stands between its elements.
+	elem      *columnType
+	delimiter byte
+	// object is of an object; with multi, of each in a multirange, which is a list of them.
+	object *objectType
+	multi  bool
+	// write is nil where a document selects fields: those say how it is written.
 	write   writeFunc
 	compare *comparison
 	// filter names the input type of the column's operators.
 	filter string
-	// leaf is the scalar behind lists, for the SDL; nil for enums.
-	leaf *scalar
+}
+
+// objectOf is the object type behind lists, or nil.
+func (t *columnType) objectOf() *objectType {
+	for t.elem != nil {
+		t = t.elem
+	}
+	return t.object
 }
 
 // presenceFilter is the input type of columns whose only operator is isNull.
@@ -105,52 +117,85 @@ var scalarDescriptions = []struct{ name, text string }{
 	{"UUID", `A UUID in lower case: "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11".`},
 }
 
-// typeOf maps a type. enums gives the API's enum of a PostgreSQL enum; collation is of columns.
-func typeOf(t *Type, enums map[uint32]*enumType) *columnType {
+// namedTypes are the API's types of PostgreSQL's enums and composites, by OID.
+type namedTypes struct {
+	enums   map[uint32]*enumType
+	objects map[uint32]*objectType
+}
+
+// typeOf maps a type.
+func typeOf(t *Type, types namedTypes) *columnType {
+	t = t.undomained()
+	switch {
+	case t.Elem != nil:
+		return listOf(t, types)
+	case t.Kind == 'e' && types.enums[t.OID] != nil:
+		return types.enums[t.OID].columnType()
+	case t.Kind == 'c' && types.objects[t.OID] != nil:
+		o := types.objects[t.OID]
+		return &columnType{graphql: o.name, object: o, filter: presenceFilter}
+	case (t.Kind == 'r' || t.Kind == 'm') && t.Base != nil:
+		if of := typeOf(t.Base, types); of.scalar != nil {
+			return rangeOf(t, of)
+		}
+	}
+	return leafOf(scalarOf(t))
+}
+
+func leafOf(s *scalar) *columnType {
+	return &columnType{graphql: s.name, scalar: s, write: s.write, compare: s.compare, filter: s.filter}
+}
+
+// undomained is the type under domains.
+func (t *Type) undomained() *Type {
 	for t.Kind == 'd' && t.Base != nil {
 		t = t.Base
 	}
-	if t.Elem != nil {
-		return listOf(t, enums)
-	}
-	if t.Kind == 'e' {
-		if e := enums[t.OID]; e != nil {
-			return e.columnType()
-		}
-	}
-	s := scalarOf(t)
-	return &columnType{
-		graphql: s.name, scalar: s, leaf: s,
-		write: s.write, compare: s.compare, filter: s.filter,
-	}
+	return t
 }
 
 func scalarOf(t *Type) *scalar {
 	if s := scalarsByOID[t.OID]; s != nil {
 		return s
 	}
-	if t.Name == "citext" && t.OID >= firstNormalOID {
-		return citextScalar
+	if t.OID >= firstNormalOID && t.Kind == 'b' {
+		switch t.Name { // types of extensions: their OIDs differ between databases
+		case "citext":
+			return citextScalar
+		case "hstore":
+			return hstoreScalar
+		}
 	}
 	return textScalar
 }
 
+// rangeOf maps a range or multirange over a scalar.
+func rangeOf(t *Type, of *columnType) *columnType {
+	o := newRange(of)
+	if t.Kind == 'm' {
+		return &columnType{graphql: "[" + o.name + "!]", object: o, multi: true, filter: presenceFilter}
+	}
+	return &columnType{graphql: o.name, object: o, filter: presenceFilter}
+}
+
 // listOf maps an array. PostgreSQL does not declare how many dimensions an array has, so the API
 // cannot either: a value of several dimensions is a list of lists.
-func listOf(t *Type, enums map[uint32]*enumType) *columnType {
-	elem := t.Elem
-	for elem.Kind == 'd' && elem.Base != nil {
-		elem = elem.Base
+func listOf(t *Type, types namedTypes) *columnType {
+	elem := t.Elem.undomained()
+	of := typeOf(elem, types)
+	out := &columnType{graphql: "[" + of.graphql + "]", elem: of, delimiter: elem.Delimiter, filter: presenceFilter}
+	if out.delimiter == 0 {
+		out.delimiter = ','
 	}
-	of := typeOf(elem, enums)
-	delimiter := elem.Delimiter
-	if delimiter == 0 {
-		delimiter = ','
+	if of.write != nil {
+		out.write = writeArray(of.write, out.delimiter)
 	}
-	return &columnType{
-		graphql: "[" + of.graphql + "]", enum: of.enum, leaf: of.leaf,
-		write: writeArray(of.write, delimiter), filter: presenceFilter,
-	}
+	return out
+}
+
+// holdsJSON tells that a value can be the null of JSON, which a field that is not null cannot.
+func (t *columnType) holdsJSON() bool {
+	return t.scalar != nil && (t.scalar == scalarsByOID[oidJSON] || t.scalar == scalarsByOID[oidJSONB])
 }
 
 // collated is the type of one column: text compares by its collation.

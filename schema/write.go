@@ -34,7 +34,7 @@ func (s *Selection) Append(dst []byte, c *Change) ([]byte, error) {
 			}
 		case doColumn:
 			var ok bool
-			if dst, ok = s.appendColumn(dst, in.at, image[in.at]); !ok {
+			if dst, ok = s.appendColumn(dst, in, image[in.at]); !ok {
 				return dst[:start], s.unknown(in.at)
 			}
 		case doChanged:
@@ -61,11 +61,11 @@ func (c *Change) image(op opcode) cdc.Row {
 	}
 }
 
-func (s *Selection) appendColumn(dst []byte, at int, v cdc.Value) ([]byte, bool) {
-	c := s.table.Columns[at]
+func (s *Selection) appendColumn(dst []byte, in *instruction, v cdc.Value) ([]byte, bool) {
+	c := s.table.Columns[in.at]
 	switch {
 	case v.Kind() == cdc.Text:
-		return c.typ.write(dst, v.Text())
+		return in.write(dst, v.Text())
 	case v.IsNull() && !c.nonNull, v.Kind() == cdc.Absent && c.Def.Generated != 0:
 		return append(dst, "null"...), true
 	}

@@ -25,7 +25,7 @@ type Target uint8
 const (
 	OnTable Target = iota + 1
 	OnColumn
-	OnEnum
+	OnType
 )
 
 // String is the word for people.
@@ -35,8 +35,8 @@ func (t Target) String() string {
 		return "table"
 	case OnColumn:
 		return "column"
-	case OnEnum:
-		return "enum"
+	case OnType:
+		return "type"
 	}
 	return "object"
 }

@@ -61,7 +61,7 @@ func TestCommentsGiveDirectivesAndTheDescription(t *testing.T) {
 			annotation.OnColumn, "Ask @name or write to me@omit(at)example.com.",
 			schema.Directives{Description: "Ask @name or write to me@omit(at)example.com."},
 		},
-		"an enum": {annotation.OnEnum, "@name(as: \"State\")\nWhat it is.", schema.Directives{Name: "State", Description: "What it is."}},
+		"an enum": {annotation.OnType, "@name(as: \"State\")\nWhat it is.", schema.Directives{Name: "State", Description: "What it is."}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -126,9 +126,9 @@ func TestMistakesHaveAPlaceAndASuggestion(t *testing.T) {
 		{annotation.OnColumn, "@name(as: \"\"\"a\n\nb\"\"\")", 1, 11, "no GraphQL name", ""},
 		{annotation.OnColumn, "@name(as: \"x)", 1, 1, "no closing parenthesis", "close it"},
 		{annotation.OnColumn, "@subscribe", 1, 1, "is for tables, not for a column", "take it out"},
-		{annotation.OnTable, "@name(as: \"x\")", 1, 1, "is for columns and enums", "@subscribe(field:"},
+		{annotation.OnTable, "@name(as: \"x\")", 1, 1, "is for columns and types", "@subscribe(field:"},
 		{annotation.OnTable, "@omit", 1, 1, "is for columns", ""},
-		{annotation.OnEnum, "@deprecated", 1, 1, "is for tables and columns", ""},
+		{annotation.OnType, "@deprecated", 1, 1, "is for tables and columns", ""},
 		{annotation.OnTable, "@subscribe(kinds: [insert])", 1, 20, "kinds cannot be insert", "did you mean INSERT?"},
 		{annotation.OnTable, "@subscribe(kinds: [\"INSERT\"])", 1, 20, "kinds cannot be", "without quotation marks"},
 		{annotation.OnTable, "@subscribe(kinds: [TRUNCATE])", 1, 20, "kinds cannot be TRUNCATE", "one of INSERT, UPDATE, DELETE"},

@@ -1,11 +1,13 @@
 package annotation
 
 import (
+	"strings"
+
 	"github.com/rowtide/rowtide/schema"
 )
 
-// Apply reads the comments of all tables, columns and enums and fills in their Directives. Tables
-// with a mistake in their comment, in that of a column or in that of an enum of a column become
+// Apply reads the comments of all tables, columns and types and fills in their Directives. Tables
+// with a mistake in their comment, in that of a column or in that of a column's type become
 // Invalid: schema.New leaves them out. The problems tell each mistake, and what is left to other
 // tools.
 func Apply(db *schema.Database) []schema.Problem {
@@ -22,34 +24,52 @@ func (a *applier) table(d *schema.TableDef) {
 	var mistakes []Mistake
 	d.Directives, mistakes = Parse(OnTable, d.Comment)
 	a.tell(d, "table "+d.SQLName(), mistakes)
-	told := map[uint32]bool{}
+	told := map[*schema.Type]bool{}
 	for i := range d.Columns {
 		c := &d.Columns[i]
 		c.Directives, mistakes = Parse(OnColumn, c.Comment)
 		a.tell(d, "column "+schema.QuoteName(d.Schema, d.Name, c.Name), mistakes)
-		t := enumOf(c.Type)
-		if t == nil {
-			continue
-		}
-		// Its mistakes count for each table that uses it: they may decide names there.
-		t.Directives, mistakes = Parse(OnEnum, t.Comment)
-		if !told[t.OID] {
-			told[t.OID] = true
-			a.tell(d, "type "+schema.QuoteName(t.Schema, t.Name), mistakes)
-		}
+		a.typ(d, c.Type, told)
 	}
 }
 
-// enumOf is the enum behind arrays and domains, or nil.
-func enumOf(t *schema.Type) *schema.Type {
-	for t != nil && t.Kind != 'e' {
-		if t.Kind == 'd' {
-			t = t.Base
-		} else {
-			t = t.Elem
-		}
+// typ reads the comments of a column's type and of all that it is made of. Their mistakes count
+// for each table that uses it: they may decide names there.
+func (a *applier) typ(d *schema.TableDef, t *schema.Type, told map[*schema.Type]bool) {
+	if t == nil || told[t] {
+		return
 	}
-	return t
+	told[t] = true
+	var mistakes []Mistake
+	name := schema.QuoteName(t.Schema, t.Name)
+	switch t.Kind {
+	case 'e', 'c':
+		t.Directives, mistakes = Parse(OnType, t.Comment)
+		a.tell(d, "type "+name, mistakes)
+	default:
+		a.useless(t)
+	}
+	for i := range t.Fields {
+		f := &t.Fields[i]
+		f.Directives, mistakes = Parse(OnColumn, f.Comment)
+		a.tell(d, "column "+schema.QuoteName(t.Schema, t.Name, f.Name), mistakes)
+		a.typ(d, f.Type, told)
+	}
+	a.typ(d, t.Elem, told)
+	a.typ(d, t.Base, told)
+}
+
+// useless tells of a directive on a type that the API does not name: a domain is its base type.
+func (a *applier) useless(t *schema.Type) {
+	if !strings.Contains(t.Comment, "@") {
+		return
+	}
+	if says, _ := Parse(OnType, t.Comment); says.Name != "" {
+		a.problems = append(a.problems, schema.Problem{
+			Object: "type " + schema.QuoteName(t.Schema, t.Name), Message: "@name has no effect: only enums and composite types have names in the API",
+			Hint: "take it out",
+		})
+	}
 }
 
 // tell makes mistakes problems, and the table invalid where one is more than a note.

@@ -79,7 +79,7 @@ func targetOf(l ast.DirectiveLocation) Target {
 	case ast.LocationFieldDefinition:
 		return OnColumn
 	default:
-		return OnEnum
+		return OnType
 	}
 }
 

@@ -94,7 +94,7 @@ func TestReferenceShowsNoMistakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range f.statements {
-			target := map[string]Target{"table": OnTable, "column": OnColumn, "type": OnEnum}[s.class]
+			target := map[string]Target{"table": OnTable, "column": OnColumn, "type": OnType}[s.class]
 			if _, mistakes := Parse(target, s.text); len(mistakes) > 0 {
 				t.Errorf("%s: %v", s.text, mistakes)
 			}
