@@ -99,7 +99,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 		return err
 	}
 	p.dispatcher, err = fanout.New(fanout.Config{
-		Bus: p.bus, Judge: p.judge, Snapshots: p.judge, Catalog: catalog, Cursors: cursors,
+		Bus: p.bus, Judge: p.judge, Snapshots: p.judge, Catalog: catalog, Cursors: cursors, Comparer: comparer{p.source.pool},
 		Refresh: p.refresh, OnMessage: p.announced,
 		Limits: fanout.Limits{SnapshotRows: p.cfg.MaxSnapshotRows, QueueBytes: p.cfg.QueueBytes}, Logger: p.log,
 		Audit: p.guard.audit, Revoked: p.guard.revoked.Revoked,

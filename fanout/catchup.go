@@ -208,20 +208,16 @@ func (c *chase) snapshot(ctx context.Context, reason string) error {
 		}
 		return c.push(ctx, v, schema.Change{Kind: schema.KindReset, Reason: reason})
 	}
-	row := func(r cdc.Row) error { return c.row(ctx, v, r) }
-	return c.d.cfg.Snapshots.Snapshot(ctx, v.principal, v.op.Table, v.readable, c.d.registry.settled.list(), begin, row)
+	s := sieve{matcher: &c.d.matcher, where: v.op.Where, pass: func(r cdc.Row) error { return c.row(ctx, v, r) }}
+	row := func(r cdc.Row) error { return s.row(ctx, r) }
+	err := c.d.cfg.Snapshots.Snapshot(ctx, v.principal, v.op.Table, v.readable, c.d.registry.settled.list(), begin, row)
+	if err != nil {
+		return err
+	}
+	return s.flush(ctx)
 }
 
 func (c *chase) row(ctx context.Context, v view, r cdc.Row) error {
-	if v.op.Where != nil {
-		match, err := v.op.Where.Match(r)
-		if err != nil {
-			return resyncRequired(reasonUndecodable) // reading it again would not help
-		}
-		if !match {
-			return nil
-		}
-	}
 	if c.rows++; c.rows > c.d.cfg.Limits.SnapshotRows {
 		return &schema.Error{Code: schema.LimitExceeded, Message: "the snapshot has more rows than the server allows: narrow it with where"}
 	}

@@ -63,7 +63,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	return &Dispatcher{
 		follower: follower,
 		cfg:      cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog), roster: newRoster(), tally: newTally(),
-		matcher:   matcher{judge: cfg.Judge, bindings: &bindings{}},
+		matcher:   matcher{judge: cfg.Judge, comparer: cfg.Comparer, bindings: &bindings{}, log: cfg.Logger},
 		armed:     make(chan struct{}),
 		snapshots: make(chan struct{}, cfg.Limits.Snapshots), replays: make(chan struct{}, cfg.Limits.Replays),
 		newJob: make(chan struct{}, 1), newCatalog: make(chan struct{}, 1),

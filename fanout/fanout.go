@@ -65,6 +65,9 @@ type Config struct {
 	Snapshots Snapshotter
 	Catalog   *schema.Catalog
 	Cursors   *CursorCodec
+	// Comparer answers what filters on text cannot decide by themselves. Defaults to none: then
+	// the subscriptions that need an answer resync.
+	Comparer Comparer
 	// Refresh reads a newer catalog, for a relation in the stream that the present one does
 	// not fit. Defaults to none: such a relation's subscriptions resync.
 	Refresh func(context.Context) (*schema.Catalog, error)

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
@@ -12,7 +13,9 @@ import (
 // the catalog that the lanes were compiled by; the dispatcher and every replay share it.
 type matcher struct {
 	judge    Judge
+	comparer Comparer // nil for none
 	bindings *bindings
+	log      *slog.Logger
 }
 
 // A lane takes what one reading of the stream, live or a replay, makes for one subscription.
@@ -21,7 +24,8 @@ type lane struct {
 	view view
 	gen  uint64
 
-	principal int // index in the question
+	principal int           // index in the question
+	facts     *schema.Facts // of the batch, where the filter asks for any
 	frames    []frame
 	// tail is held back until it is known whether more of its transaction follows; only a
 	// selection of transaction.last needs that.
@@ -32,7 +36,7 @@ type lane struct {
 
 func (l *lane) reset(v view) {
 	clear(l.frames)
-	l.view, l.frames, l.resync = v, l.frames[:0], ""
+	l.view, l.facts, l.frames, l.resync = v, nil, l.frames[:0], ""
 }
 
 // A subject is one event of a table with what is needed to judge it. Its images are in the
@@ -64,6 +68,7 @@ func (m *matcher) match(ctx context.Context, w *writer, events []*cdc.Event, lan
 	if err != nil {
 		return err
 	}
+	m.facts(ctx, subjects, lanes, verdicts)
 	for i := range subjects {
 		for _, l := range lanes {
 			if l.resync == "" {
@@ -200,9 +205,9 @@ func (l *lane) sees(image cdc.Row, n int, verdicts []authz.Verdict) (seen bool, 
 	if l.view.op.Where == nil {
 		return true, ""
 	}
-	seen, err := l.view.op.Where.Match(image)
+	seen, err := l.view.op.Where.Match(image, l.facts)
 	if err != nil {
-		return false, reasonUndecodable
+		return false, filterReason(err)
 	}
 	return seen, ""
 }

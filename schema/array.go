@@ -30,6 +30,8 @@ type arrayReader struct {
 	rest      string
 	elem      writeFunc
 	delimiter byte
+	// null takes the place of elem for NULL; nil writes JSON's null.
+	null func(dst []byte) []byte
 }
 
 func (r *arrayReader) list(dst []byte, depth int) ([]byte, bool) {
@@ -84,6 +86,9 @@ func (r *arrayReader) element(dst []byte) ([]byte, bool) {
 		return dst, false
 	// array_out quotes the string NULL and nothing else that reads like it.
 	case strings.EqualFold(text, "NULL"):
+		if r.null != nil {
+			return r.null(dst), true
+		}
 		return append(dst, "null"...), true
 	}
 	return r.elem(dst, text)

@@ -137,7 +137,7 @@ func TestFilterMatchesBySQLsLogic(t *testing.T) {
 		got := true
 		if op.Where != nil {
 			var err error
-			if got, err = op.Where.Match(image); err != nil {
+			if got, err = op.Where.Match(image, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

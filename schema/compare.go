@@ -24,18 +24,16 @@ type comparison struct {
 	parse func(text string) (value, bool)
 	// operand reads a filter's operand: a string, json.Number or bool.
 	operand func(v any) (value, error)
-	// order is nil where the type is not ordered, or not in process.
+	// order is nil where the type is not ordered, or not in process: see collation.
 	order func(a, b value) int
+	// contains reads the operand of contains and gives what judges values' text by it.
+	contains func(v any) (func(text string) (holds, ok bool), error)
+	// collation is of columns of text.
+	collation *collation
 	// like is the text that pattern operators work on; nil where there are none.
 	like func(text string) string
 	// prefix is the text that startsWith works on.
 	prefix func(text string) string
-}
-
-func (c *comparison) orderedByBytes() *comparison {
-	out := *c
-	out.order = byString
-	return &out
 }
 
 func byInt(a, b value) int    { return cmp.Compare(a.i, b.i) }
@@ -149,43 +147,6 @@ func floatOrder(f float64) int64 {
 	return bits
 }
 
-func stringOperand(v any) (string, error) {
-	s, ok := v.(string)
-	if !ok {
-		return "", errors.New("want a string")
-	}
-	if strings.ContainsRune(s, 0) {
-		return "", errors.New("PostgreSQL has no text with the character U+0000")
-	}
-	return s, nil
-}
-
-func same(text string) string { return text }
-
-// textComparison is that of deterministic collations: equality is equality of bytes (texteq). A
-// C collation adds the order of bytes.
-var textComparison = &comparison{
-	parse: func(text string) (value, bool) { return value{s: text}, true },
-	operand: func(v any) (value, error) {
-		s, err := stringOperand(v)
-		return value{s: s}, err
-	},
-	like:   same,
-	prefix: same,
-}
-
-// bpcharComparison leaves padding out, as bpchareq does. LIKE sees the padding (bpcharlike), but
-// a prefix does not: bpchar becomes text for starts_with.
-var bpcharComparison = &comparison{
-	parse: func(text string) (value, bool) { return value{s: strings.TrimRight(text, " ")}, true },
-	operand: func(v any) (value, error) {
-		s, err := stringOperand(v)
-		return value{s: strings.TrimRight(s, " ")}, err
-	},
-	like:   same,
-	prefix: func(text string) string { return strings.TrimRight(text, " ") },
-}
-
 // uuidComparison compares text: PostgreSQL prints UUIDs in one form, whose order is that of the
 // bytes (uuid_internal_cmp).
 var uuidComparison = &comparison{
@@ -232,6 +193,7 @@ var bytesComparison = &comparison{
 		}
 		return value{s: `\x` + hex.EncodeToString(b)}, nil
 	},
+	order: byString, // hexadecimal digits sort as the bytes do
 }
 
 // comparison orders by the labels' places. A label that the catalog does not know cannot be

@@ -81,6 +81,6 @@ func (e *enumType) write(dst []byte, text string) ([]byte, bool) {
 func (e *enumType) columnType() *columnType {
 	return &columnType{
 		graphql: e.name, enum: e, write: e.write,
-		compare: e.comparison(), filter: e.name + "Filter",
+		compare: e.comparison(), filter: inputOf(e.name, withEqual|withOrder),
 	}
 }

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,16 +29,44 @@ func (e *UnknownValueError) Error() string {
 
 // Match tells whether the filter is true of the image: not false and not NULL. It is an error
 // where the image does not know a column that decides (Unchanged, Absent).
-func (f *Filter) Match(image cdc.Row) (bool, error) {
-	e := evaluation{image: image, columns: f.table.Columns, unknown: -1}
+//
+// Some comparisons of text only PostgreSQL can make. Where one decides that facts does not know,
+// the error is ErrUnasked, and facts wants all that it takes: learn them and match again. Facts may
+// be nil where Asks is false.
+func (f *Filter) Match(image cdc.Row, facts *Facts) (bool, error) {
+	e := evaluation{image: image, columns: f.table.Columns, facts: facts, unknown: -1}
 	switch e.of(f.root) {
 	case isTrue:
 		return true, nil
 	case undecided:
+		if e.open {
+			return false, ErrUnasked
+		}
 		return false, &UnknownValueError{Table: f.table.Def.SQLName(), Column: f.table.Columns[e.unknown].Def.Name}
 	case isFalse, isNull:
 	}
 	return false, nil
+}
+
+// ErrUnasked says that a filter cannot be told before PostgreSQL has answered what Facts wants.
+var ErrUnasked = errors.New("match: PostgreSQL has to be asked first")
+
+// Asks tells whether the filter may want Facts.
+func (f *Filter) Asks() bool { return f.root.asks() }
+
+func (c *condition) asks() bool {
+	if c.compare != nil && c.compare.collation != nil {
+		l := c.compare.collation
+		switch c.op { //nolint:exhaustive // the others are of bytes, or of no text
+		case opLt, opLte, opGt, opGte:
+			return c.compare.order == nil
+		case opEq, opNe, opIn, opNotIn:
+			return l.loose
+		case opLike, opILike:
+			return (c.op == opILike || l.folded) && !l.foldsBytes
+		}
+	}
+	return slices.ContainsFunc(c.kids, (*condition).asks)
 }
 
 // truth is SQL's three-valued logic, and undecided where the image does not tell.
@@ -73,7 +102,9 @@ const (
 	opNotIn
 	opIsNull
 	opLike
+	opILike
 	opPrefix
+	opContains
 )
 
 // A condition is a node of a filter: and, or, not over others, or an operator on a column.
@@ -84,14 +115,20 @@ type condition struct {
 	compare *comparison
 	operand value
 	set     map[value]struct{} // of in and notIn
-	yes     bool               // of isNull
-	pattern *pattern           // of like
+	// loosely tells that values which are not in set may equal one that is.
+	loosely bool
+	yes     bool                               // of isNull
+	pattern *pattern                           // of like, and of ilike in lower case
+	ascii   bool                               // the pattern is
+	holder  func(text string) (holds, ok bool) // of contains
 }
 
 type evaluation struct {
 	image   cdc.Row
 	columns []*Column
-	unknown int // a column that the image does not know
+	facts   *Facts
+	unknown int  // a column that the image does not know
+	open    bool // a fact that only PostgreSQL knows might decide
 }
 
 func (e *evaluation) of(c *condition) truth {
@@ -101,14 +138,7 @@ func (e *evaluation) of(c *condition) truth {
 	case opOr:
 		return e.some(c.kids)
 	case opNot:
-		switch t := e.of(c.kids[0]); t {
-		case isTrue:
-			return isFalse
-		case isFalse:
-			return isTrue
-		case isNull, undecided:
-			return t
-		}
+		return not(e.of(c.kids[0]))
 	default:
 	}
 	return e.column(c)
@@ -165,39 +195,89 @@ func (e *evaluation) column(c *condition) truth {
 		return truthOf(c.op == opNotIn)
 	case v.IsNull():
 		return isNull
-	case c.op == opLike:
-		return truthOf(c.pattern.match(c.compare.like(v.Text())))
-	case c.op == opPrefix:
-		return truthOf(strings.HasPrefix(c.compare.prefix(v.Text()), c.operand.s))
 	}
-	have, ok := c.compare.parse(v.Text())
+	return e.operator(c, v.Text())
+}
+
+// operator judges a value that is known and not NULL.
+func (e *evaluation) operator(c *condition, text string) truth {
+	switch c.op { //nolint:exhaustive // the others compare values
+	case opLike, opILike:
+		if c.op == opILike || c.compare.collation.folded {
+			return e.ilike(c, c.compare.like(text))
+		}
+		return truthOf(c.pattern.match(c.compare.like(text)))
+	case opPrefix:
+		return truthOf(strings.HasPrefix(c.compare.prefix(text), c.operand.s))
+	case opContains:
+		holds, ok := c.holder(text)
+		return e.known(c, truthOf(holds), ok)
+	}
+	have, ok := c.compare.parse(text)
+	if !ok {
+		return e.known(c, isFalse, false)
+	}
+	return e.holds(c, have)
+}
+
+// known is the answer where the value could be read.
+func (e *evaluation) known(c *condition, t truth, ok bool) truth {
 	if !ok {
 		e.unknown = c.column
 		return undecided
 	}
-	return truthOf(c.holds(have))
+	return t
 }
 
-func (c *condition) holds(have value) bool {
+func (e *evaluation) holds(c *condition, have value) truth {
 	switch c.op {
 	case opEq:
-		return have == c.operand
+		return e.equal(c.compare, have, c.operand)
 	case opNe:
-		return have != c.operand
-	case opIn, opNotIn:
-		_, in := c.set[have]
-		return in == (c.op == opIn)
+		return not(e.equal(c.compare, have, c.operand))
+	case opIn:
+		return e.in(c, have)
+	case opNotIn:
+		return not(e.in(c, have))
 	case opLt:
-		return c.compare.order(have, c.operand) < 0
+		return e.ordered(c.compare, have, c.operand, func(sign int) bool { return sign < 0 })
 	case opLte:
-		return c.compare.order(have, c.operand) <= 0
+		return e.ordered(c.compare, have, c.operand, func(sign int) bool { return sign <= 0 })
 	case opGt:
-		return c.compare.order(have, c.operand) > 0
+		return e.ordered(c.compare, have, c.operand, func(sign int) bool { return sign > 0 })
 	case opGte:
-		return c.compare.order(have, c.operand) >= 0
+		return e.ordered(c.compare, have, c.operand, func(sign int) bool { return sign >= 0 })
 	default:
-		return false
+		return isFalse
 	}
+}
+
+func (e *evaluation) in(c *condition, have value) truth {
+	if _, in := c.set[have]; in || !c.loosely {
+		return truthOf(in)
+	}
+	out := isFalse
+	for operand := range c.set {
+		switch e.equal(c.compare, have, operand) {
+		case isTrue:
+			return isTrue
+		case undecided:
+			out = undecided
+		case isFalse, isNull:
+		}
+	}
+	return out
+}
+
+func not(t truth) truth {
+	switch t {
+	case isTrue:
+		return isFalse
+	case isFalse:
+		return isTrue
+	case isNull, undecided:
+	}
+	return t
 }
 
 // Columns are the indexes of the columns that the filter reads, ascending.

@@ -167,7 +167,7 @@ func TestFiltersAnswerAsPostgresDoes(t *testing.T) {
 		for _, image := range images {
 			got := true
 			if op.Where != nil {
-				if got, err = op.Where.Match(image); err != nil {
+				if got, err = op.Where.Match(image, nil); err != nil {
 					t.Fatalf("%s: %v", k.api, err)
 				}
 			}
@@ -187,7 +187,7 @@ func TestBytesFilterReadsBase64(t *testing.T) {
 	t.Parallel()
 	c := catalog(t, table(1, "menagerie", column("id", typ("int4")), column("bytes", typ("bytea"))))
 	op := compile(t, c, `subscription { menagerie(where: {bytes: {eq: "`+base64.StdEncoding.EncodeToString([]byte{0, 255})+`"}}) { kind } }`, "")
-	if ok, err := op.Where.Match(row("1", `\x00ff`)); !ok || err != nil {
+	if ok, err := op.Where.Match(row("1", `\x00ff`), nil); !ok || err != nil {
 		t.Errorf("match: %v, %v", ok, err)
 	}
 }

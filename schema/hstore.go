@@ -4,7 +4,7 @@ import "strings"
 
 // hstoreScalar is the extension's type: an object whose values are strings or null. Keys are
 // unique, so nothing is lost.
-var hstoreScalar = &scalar{name: "JSON", filter: presenceFilter, write: writeHstore}
+var hstoreScalar = &scalar{name: "JSON", filter: presence, write: writeHstore}
 
 // writeHstore writes the text of hstore_out: "a"=>"1", "b"=>NULL.
 func writeHstore(dst []byte, text string) ([]byte, bool) {

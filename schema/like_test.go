@@ -72,7 +72,7 @@ func TestLikeAndStartsWithAnswerAsPostgresDoes(t *testing.T) {
 			want       bool
 		}{{"text", "like", k.like}, {"text", "startsWith", k.prefix}, {"padded", "like", k.plike}, {"padded", "startsWith", k.pprefix}} {
 			op := compile(t, c, "subscription ($p: String) { words(where: {"+x.column+": {"+x.op+": $p}}) { kind } }", `{"p":`+string(p)+`}`)
-			got, err := op.Where.Match(image)
+			got, err := op.Where.Match(image, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +99,7 @@ func TestAPatternCostsTimeInProportionToTheText(t *testing.T) {
 		strings.Repeat("%a", 400) + "%b", strings.Repeat("%_a_", 200) + "%b%", "%" + strings.Repeat("a_", 31) + "b%", strings.Repeat("_", 64) + "%b",
 	} {
 		op := compile(t, c, `subscription { words(where: {text: {like: "`+pattern+`"}}) { kind } }`, "")
-		if ok, err := op.Where.Match(image); ok || err != nil {
+		if ok, err := op.Where.Match(image, nil); ok || err != nil {
 			t.Errorf("pattern %.20s…: %v, %v", pattern, ok, err)
 		}
 	}
@@ -110,7 +110,7 @@ func TestPatternsBearBytesThatAreNoText(t *testing.T) {
 	c := catalog(t, table(1, "words", column("id", typ("int4")), column("text", typ("text"))))
 	op := compile(t, c, `subscription { words(where: {text: {like: "%_b_%_"}}) { kind } }`, "")
 	for text, want := range map[string]bool{"\xffb\xff": false, "\xffb\xff\xfe": true, "b\xff": false} {
-		if got, err := op.Where.Match(row("1", text)); got != want || err != nil {
+		if got, err := op.Where.Match(row("1", text), nil); got != want || err != nil {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}

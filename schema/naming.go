@@ -59,7 +59,7 @@ func upperObject(kind, name string) string { return kind + " " + name }
 // systemTypes are the types that every schema has, beside scalars and operator inputs.
 var systemTypes = []string{
 	"Query", "Mutation", "Subscription", "Int", "Float", "String", "Boolean", "ID",
-	"ChangeKind", "ChangeTransaction", "ServerInfo", presenceFilter, "OrderedStringFilter",
+	"ChangeKind", "ChangeTransaction", "ServerInfo", presence.name, looseFilter, citextFilter,
 }
 
 func reservedTypes() map[string]string {
@@ -71,7 +71,9 @@ func reservedTypes() map[string]string {
 		out[s.name] = "the API itself"
 	}
 	for _, s := range scalarsByOID {
-		out[s.filter], out[rangeName(s)] = "the API itself", "the API itself"
+		for _, n := range []string{s.filter.name, rangeName(s), listInput(s.name).name} {
+			out[n] = "the API itself"
+		}
 	}
 	out[rangeName(textScalar)] = "the API itself"
 	return out

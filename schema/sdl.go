@@ -11,12 +11,12 @@ import (
 // writeSDL prints a role's schema: the roots, the system types, the tables by field, the enums
 // and what the columns need.
 func writeSDL(r *Role) string {
-	w := &sdlWriter{used: map[string]bool{}, enums: map[string]*enumType{}, objects: map[string]*objectType{}}
+	w := newSDLWriter(map[string]bool{})
 	if len(r.tables) > 0 {
 		w.used["Cursor"], w.used["DateTime"] = true, true
 		w.used["BigInt"] = r.options.ExposePositions
 	}
-	body := &sdlWriter{used: w.used, enums: w.enums, objects: w.objects}
+	body := newSDLWriter(w.used)
 	for _, t := range r.tables {
 		body.table(t)
 	}
@@ -84,10 +84,17 @@ enum ChangeKind {
 
 type sdlWriter struct {
 	b     strings.Builder
-	used  map[string]bool // scalars and operator inputs
+	used  map[string]bool // scalars
 	enums map[string]*enumType
-	// objects are the object types of columns, by name.
+	// objects and inputs are the object types of columns, and their operators, by name.
 	objects map[string]*objectType
+	inputs  map[string]filterInput
+}
+
+func newSDLWriter(used map[string]bool) *sdlWriter {
+	return &sdlWriter{
+		used: used, enums: map[string]*enumType{}, objects: map[string]*objectType{}, inputs: map[string]filterInput{},
+	}
 }
 
 func (w *sdlWriter) line(parts ...string) {

@@ -125,7 +125,7 @@ func TestWhatAnImageDoesNotHoldIsNeverWrittenAsNull(t *testing.T) {
 		if v.IsNull() {
 			continue
 		}
-		if _, err := op.Where.Match(image); !errors.As(err, &unknown) || unknown.Column != "title" {
+		if _, err := op.Where.Match(image, nil); !errors.As(err, &unknown) || unknown.Column != "title" {
 			t.Errorf("%s: the filter answers, with the error %v", name, err)
 		}
 	}
@@ -165,7 +165,7 @@ func TestUnknownColumnsMatterOnlyWhereTheyDecide(t *testing.T) {
 		`{title: {isNull: true}}`:                           "error",
 	} {
 		op := compile(t, c, "subscription { todoItems(where: "+where+") { kind } }", "")
-		ok, err := op.Where.Match(image)
+		ok, err := op.Where.Match(image, nil)
 		got := map[bool]string{true: "true", false: "false"}[ok]
 		if err != nil {
 			got = "error"
@@ -187,7 +187,7 @@ func TestALabelThatIsNewIsNotWritten(t *testing.T) {
 		if out, err := op.Selection.Append(nil, &schema.Change{New: image, Key: image}); !errors.As(err, &unknown) {
 			t.Errorf("wrote %s, %v", out, err)
 		}
-		if _, err := op.Where.Match(row("1", "new", "NULL")); !errors.As(err, &unknown) {
+		if _, err := op.Where.Match(row("1", "new", "NULL"), nil); !errors.As(err, &unknown) {
 			t.Errorf("compared: %v", err)
 		}
 	}
@@ -305,7 +305,7 @@ func TestAppendDoesNotAllocate(t *testing.T) { //nolint:paralleltest // it count
 	if n := testing.AllocsPerRun(100, func() { dst, _ = op.Selection.Append(dst[:0], change) }); n > 0 {
 		t.Errorf("Append allocates %v times", n)
 	}
-	if n := testing.AllocsPerRun(100, func() { _, _ = op.Where.Match(change.New) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = op.Where.Match(change.New, nil) }); n > 0 {
 		t.Errorf("Match allocates %v times", n)
 	}
 }
@@ -325,7 +325,7 @@ func BenchmarkMatch(b *testing.B) {
 	change := benchmarkChange()
 	b.ReportAllocs()
 	for b.Loop() {
-		_, _ = op.Where.Match(change.New)
+		_, _ = op.Where.Match(change.New, nil)
 	}
 }
 

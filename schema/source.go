@@ -104,6 +104,12 @@ type ColumnDef struct {
 	// CollationDefault tells that the collation is the database's own, so that an expression
 	// over such columns never has two.
 	CollationDefault bool
+	// Collation is the collation's name in SQL; "" for types without one, and where the reader
+	// may not use its schema.
+	Collation string
+	// FoldsBytes tells that lower() by the collation changes A to Z and nothing else (C and
+	// POSIX), FoldsASCII that it does so to texts that are ASCII (all but a few languages).
+	FoldsBytes, FoldsASCII bool
 	// Storage tells that values may be kept out of line (attstorage other than plain).
 	Toastable bool
 }

@@ -80,7 +80,7 @@ func (t *Type) suffix() string {
 func (t *Type) claim(types claims, name string) bool {
 	all := []string{name}
 	if t.Kind == 'e' {
-		all = append(all, name+"Filter")
+		all = append(all, name+"Filter", listInput(name).name)
 	}
 	_, _, ok := types.take("type "+QuoteName(t.Schema, t.Name), all...)
 	return ok

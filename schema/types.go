@@ -2,9 +2,8 @@ package schema
 
 // A scalar is a leaf type of the API: how its values are written, and how filters compare them.
 type scalar struct {
-	name string
-	// filter names the input type with the operators; the operators follow from compare.
-	filter string
+	name   string
+	filter filterInput
 	write  writeFunc
 	// compare is nil where values cannot be compared in process exactly as PostgreSQL does.
 	compare *comparison
@@ -26,20 +25,8 @@ type columnType struct {
 	// write is nil where a document selects fields: those say how it is written.
 	write   writeFunc
 	compare *comparison
-	// filter names the input type of the column's operators.
-	filter string
+	filter  filterInput
 }
-
-// objectOf is the object type behind lists, or nil.
-func (t *columnType) objectOf() *objectType {
-	for t.elem != nil {
-		t = t.elem
-	}
-	return t.object
-}
-
-// presenceFilter is the input type of columns whose only operator is isNull.
-const presenceFilter = "PresenceFilter"
 
 // The OIDs of the built-in types that have a mapping, from pg_type.dat. They never change.
 const (
@@ -70,34 +57,38 @@ const (
 
 // scalarsByOID maps the built-in types. A type that is not here is PgText.
 var scalarsByOID = map[uint32]*scalar{
-	oidBool:        {name: "Boolean", filter: "BooleanFilter", write: writeBool, compare: boolComparison},
-	oidInt2:        {name: "Int", filter: "IntFilter", write: writeDigits, compare: int2Comparison},
-	oidInt4:        {name: "Int", filter: "IntFilter", write: writeDigits, compare: int4Comparison},
-	oidInt8:        {name: "BigInt", filter: "BigIntFilter", write: writeQuotedDigits, compare: int8Comparison},
-	oidFloat4:      {name: "Double", filter: "DoubleFilter", write: writeDouble, compare: float4Comparison},
-	oidFloat8:      {name: "Double", filter: "DoubleFilter", write: writeDouble, compare: float8Comparison},
-	oidNumeric:     {name: "Decimal", filter: "DecimalFilter", write: writeString, compare: numericComparison},
-	oidText:        {name: "String", filter: "StringFilter", write: writeString, compare: textComparison},
-	oidVarchar:     {name: "String", filter: "StringFilter", write: writeString, compare: textComparison},
-	oidName:        {name: "String", filter: "StringFilter", write: writeString, compare: textComparison},
-	oidBpchar:      {name: "String", filter: "StringFilter", write: writeString, compare: bpcharComparison},
-	oidUUID:        {name: "UUID", filter: "UUIDFilter", write: writeString, compare: uuidComparison},
-	oidTimestamptz: {name: "DateTime", filter: "DateTimeFilter", write: writeDateTime, compare: timestamptzComparison},
-	oidTimestamp:   {name: "LocalDateTime", filter: "LocalDateTimeFilter", write: writeDateTime, compare: timestampComparison},
-	oidDate:        {name: "Date", filter: "DateFilter", write: writeDateTime, compare: dateComparison},
-	oidTime:        {name: "LocalTime", filter: "LocalTimeFilter", write: writeString, compare: timeOfDayComparison},
-	oidTimetz:      {name: "OffsetTime", filter: presenceFilter, write: writeOffsetTime},
-	oidInterval:    {name: "Duration", filter: presenceFilter, write: writeDuration},
-	oidBytea:       {name: "Bytes", filter: "BytesFilter", write: writeBytes, compare: bytesComparison},
-	oidJSON:        {name: "JSON", filter: presenceFilter, write: writeRawJSON},
-	oidJSONB:       {name: "JSON", filter: presenceFilter, write: writeRawJSON},
+	oidBool:        {name: "Boolean", filter: inputOf("Boolean", withEqual), write: writeBool, compare: boolComparison},
+	oidInt2:        {name: "Int", filter: inputOf("Int", withEqual|withOrder), write: writeDigits, compare: int2Comparison},
+	oidInt4:        {name: "Int", filter: inputOf("Int", withEqual|withOrder), write: writeDigits, compare: int4Comparison},
+	oidInt8:        {name: "BigInt", filter: inputOf("BigInt", withEqual|withOrder), write: writeQuotedDigits, compare: int8Comparison},
+	oidFloat4:      {name: "Double", filter: inputOf("Double", withEqual|withOrder), write: writeDouble, compare: float4Comparison},
+	oidFloat8:      {name: "Double", filter: inputOf("Double", withEqual|withOrder), write: writeDouble, compare: float8Comparison},
+	oidNumeric:     {name: "Decimal", filter: inputOf("Decimal", withEqual|withOrder), write: writeString, compare: numericComparison},
+	oidText:        {name: "String", filter: inputOf("String", textOperators), write: writeString, compare: textComparison},
+	oidVarchar:     {name: "String", filter: inputOf("String", textOperators), write: writeString, compare: textComparison},
+	oidName:        {name: "String", filter: inputOf("String", textOperators), write: writeString, compare: textComparison},
+	oidBpchar:      {name: "String", filter: inputOf("String", textOperators), write: writeString, compare: bpcharComparison},
+	oidUUID:        {name: "UUID", filter: inputOf("UUID", withEqual|withOrder), write: writeString, compare: uuidComparison},
+	oidTimestamptz: {name: "DateTime", filter: inputOf("DateTime", withEqual|withOrder), write: writeDateTime, compare: timestamptzComparison},
+	oidTimestamp:   {name: "LocalDateTime", filter: inputOf("LocalDateTime", withEqual|withOrder), write: writeDateTime, compare: timestampComparison},
+	oidDate:        {name: "Date", filter: inputOf("Date", withEqual|withOrder), write: writeDateTime, compare: dateComparison},
+	oidTime:        {name: "LocalTime", filter: inputOf("LocalTime", withEqual|withOrder), write: writeString, compare: timeOfDayComparison},
+	oidTimetz:      {name: "OffsetTime", filter: inputOf("OffsetTime", withEqual|withOrder), write: writeOffsetTime, compare: offsetTimeComparison},
+	oidInterval:    {name: "Duration", filter: inputOf("Duration", withEqual|withOrder), write: writeDuration, compare: durationComparison},
+	oidBytea:       {name: "Bytes", filter: inputOf("Bytes", withEqual|withOrder), write: writeBytes, compare: bytesComparison},
+	oidJSON:        {name: "JSON", filter: presence, write: writeRawJSON},
+	oidJSONB:       {name: "JSON", filter: inputOf("JSON", withEqual|withContains), write: writeRawJSON, compare: jsonComparison},
 }
 
-// citextScalar is text whose equality only Postgres can judge.
-var citextScalar = &scalar{name: "String", filter: presenceFilter, write: writeString}
+// citextScalar is text that compares without regard to case. It has no startsWith, which in SQL
+// would regard case.
+var citextScalar = &scalar{
+	name: "String", write: writeString, compare: textComparison,
+	filter: filterInput{name: citextFilter, operand: "String", ops: withEqual | withOrder | withLike},
+}
 
 // textScalar is the text of every type without a mapping.
-var textScalar = &scalar{name: "PgText", filter: presenceFilter, write: writeString}
+var textScalar = &scalar{name: "PgText", filter: presence, write: writeString}
 
 // scalarDescriptions are those of the custom scalars, in the order in which the SDL has them.
 var scalarDescriptions = []struct{ name, text string }{
@@ -133,7 +124,7 @@ func typeOf(t *Type, types namedTypes) *columnType {
 		return types.enums[t.OID].columnType()
 	case t.Kind == 'c' && types.objects[t.OID] != nil:
 		o := types.objects[t.OID]
-		return &columnType{graphql: o.name, object: o, filter: presenceFilter}
+		return &columnType{graphql: o.name, object: o, filter: presence}
 	case (t.Kind == 'r' || t.Kind == 'm') && t.Base != nil:
 		if of := typeOf(t.Base, types); of.scalar != nil {
 			return rangeOf(t, of)
@@ -173,9 +164,9 @@ func scalarOf(t *Type) *scalar {
 func rangeOf(t *Type, of *columnType) *columnType {
 	o := newRange(of)
 	if t.Kind == 'm' {
-		return &columnType{graphql: "[" + o.name + "!]", object: o, multi: true, filter: presenceFilter}
+		return &columnType{graphql: "[" + o.name + "!]", object: o, multi: true, filter: presence}
 	}
-	return &columnType{graphql: o.name, object: o, filter: presenceFilter}
+	return &columnType{graphql: o.name, object: o, filter: presence}
 }
 
 // listOf maps an array. PostgreSQL does not declare how many dimensions an array has, so the API
@@ -183,9 +174,12 @@ func rangeOf(t *Type, of *columnType) *columnType {
 func listOf(t *Type, types namedTypes) *columnType {
 	elem := t.Elem.undomained()
 	of := typeOf(elem, types)
-	out := &columnType{graphql: "[" + of.graphql + "]", elem: of, delimiter: elem.Delimiter, filter: presenceFilter}
+	out := &columnType{graphql: "[" + of.graphql + "]", elem: of, delimiter: elem.Delimiter, filter: presence}
 	if out.delimiter == 0 {
 		out.delimiter = ','
+	}
+	if of.compare != nil && (of.scalar == nil || of.scalar != citextScalar) {
+		out.compare, out.filter = listComparison(of.compare, out.delimiter), listInput(of.graphql)
 	}
 	if of.write != nil {
 		out.write = writeArray(of.write, out.delimiter)
@@ -196,19 +190,4 @@ func listOf(t *Type, types namedTypes) *columnType {
 // holdsJSON tells that a value can be the null of JSON, which a field that is not null cannot.
 func (t *columnType) holdsJSON() bool {
 	return t.scalar != nil && (t.scalar == scalarsByOID[oidJSON] || t.scalar == scalarsByOID[oidJSONB])
-}
-
-// collated is the type of one column: text compares by its collation.
-func (t *columnType) collated(d *ColumnDef) *columnType {
-	if t.scalar == nil || t.scalar.filter != "StringFilter" {
-		return t
-	}
-	c := *t
-	switch {
-	case !d.Deterministic:
-		c.filter, c.compare = presenceFilter, nil
-	case d.CollationC:
-		c.filter, c.compare = "OrderedStringFilter", c.compare.orderedByBytes()
-	}
-	return &c
 }

@@ -146,7 +146,7 @@ func (c *filterCompiler) operators(at int, v any, path string) (*condition, erro
 
 var operatorNames = map[string]operator{
 	"eq": opEq, "ne": opNe, "lt": opLt, "lte": opLte, "gt": opGt, "gte": opGte,
-	"in": opIn, "notIn": opNotIn, "like": opLike, "startsWith": opPrefix, "isNull": opIsNull,
+	"in": opIn, "notIn": opNotIn, "like": opLike, "ilike": opILike, "startsWith": opPrefix, "contains": opContains, "isNull": opIsNull,
 }
 
 func (c *filterCompiler) operator(at int, name string, v any, path string) (*condition, error) {
@@ -167,8 +167,10 @@ func (c *filterCompiler) operator(at int, name string, v any, path string) (*con
 		return out, nil
 	case opIn, opNotIn:
 		return out, c.in(out, v, path)
-	case opLike, opPrefix:
+	case opLike, opILike, opPrefix:
 		return out, c.text(out, v, path)
+	case opContains:
+		return out, c.contains(out, v, path)
 	case 0:
 		return nil, badInput("%s: unknown operator", path)
 	default:
@@ -182,8 +184,14 @@ func (c *filterCompiler) operand(out *condition, v any, path string) (value, err
 	if v == nil {
 		return value{}, badInput("%s: null is no operand; use isNull", path)
 	}
-	if out.compare == nil || out.op >= opLt && out.op <= opGte && out.compare.order == nil {
+	if out.compare == nil || out.op >= opLt && out.op <= opGte && out.compare.order == nil && out.compare.collation == nil {
 		return value{}, badInput("%s: this column has no such operator", path)
+	}
+	if err := out.askable(path); err != nil {
+		return value{}, err
+	}
+	if list, ok := v.([]any); ok && len(list) > c.limits.ListItems {
+		return value{}, limitError("%s: the list has %d items; %d are allowed", path, len(list), c.limits.ListItems)
 	}
 	operand, err := out.compare.operand(v)
 	if err != nil {
@@ -198,6 +206,7 @@ func (c *filterCompiler) in(out *condition, v any, path string) error {
 		return err
 	}
 	out.set = make(map[value]struct{}, len(items))
+	out.loosely = out.compare != nil && out.compare.collation != nil && out.compare.collation.loose
 	for i, item := range items {
 		operand, err := c.operand(out, item, path+"["+strconv.Itoa(i)+"]")
 		if err != nil {
@@ -209,22 +218,51 @@ func (c *filterCompiler) in(out *condition, v any, path string) error {
 }
 
 func (c *filterCompiler) text(out *condition, v any, path string) error {
-	if out.compare == nil || out.compare.like == nil {
+	if out.compare == nil || out.compare.like == nil || out.op == opPrefix && out.compare.collation.folded {
 		return badInput("%s: this column has no such operator", path)
+	}
+	if err := out.askable(path); err != nil {
+		return err
 	}
 	s, err := stringOperand(v)
 	if err != nil {
 		return badInput("%s: %v", path, err)
 	}
+	out.operand = value{s: s}
 	if out.op == opPrefix {
-		out.operand = value{s: s}
 		return nil
 	}
 	if len(s) > c.limits.PatternBytes {
 		return limitError("%s: the pattern has %d bytes; %d are allowed", path, len(s), c.limits.PatternBytes)
 	}
+	if out.op == opILike || out.compare.collation.folded {
+		out.ascii, s = isASCII(s), lowerASCII(s)
+	}
 	out.pattern, err = parsePattern(s)
 	if err != nil {
+		return badInput("%s: %v", path, err)
+	}
+	return nil
+}
+
+// askable refuses what PostgreSQL would have to be asked and cannot be, since the name of the
+// collation means nothing to whoever may not use its schema.
+func (c *condition) askable(path string) error {
+	if c.asks() && c.compare.collation.name == "" {
+		return badInput("%s: this server may not use the schema of the column's collation", path)
+	}
+	return nil
+}
+
+func (c *filterCompiler) contains(out *condition, v any, path string) error {
+	if out.compare == nil || out.compare.contains == nil {
+		return badInput("%s: this column has no such operator", path)
+	}
+	if list, ok := v.([]any); ok && len(list) > c.limits.ListItems {
+		return limitError("%s: the list has %d items; %d are allowed", path, len(list), c.limits.ListItems)
+	}
+	var err error
+	if out.holder, err = out.compare.contains(v); err != nil {
 		return badInput("%s: %v", path, err)
 	}
 	return nil

@@ -77,7 +77,9 @@ func (c *Config) check() error {
 		value     *time.Duration
 		otherwise time.Duration
 	}{
-		{&c.InitTimeout, 3 * time.Second}, {&c.WriteTimeout, 10 * time.Second}, {&c.PingInterval, 25 * time.Second},
+		{&c.InitTimeout, 3 * time.Second},
+		{&c.WriteTimeout, 10 * time.Second},
+		{&c.PingInterval, 25 * time.Second},
 		{&c.ReadTimeout, 10 * time.Second},
 	} {
 		if *d.value < 0 {

@@ -108,8 +108,10 @@ type reader struct {
 	table  map[uint32]int // OID to index in db.Tables
 	binary bool           // the database's default collation orders by bytes
 	// utf8 tells that the order of bytes is the same in the server's encoding as in UTF-8.
-	utf8  bool
-	types map[uint32]*schema.Type
+	utf8 bool
+	// foldsBytes tells that the default collation's lower() changes A to Z alone.
+	foldsBytes bool
+	types      map[uint32]*schema.Type
 }
 
 func newReader(tx pgx.Tx, cfg Config) *reader {
@@ -133,8 +135,9 @@ func (r *reader) server(ctx context.Context) error {
 	err := r.tx.QueryRow(ctx, `
 SELECT current_setting('server_version_num')::int,
        d.datlocprovider = 'b' OR d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX'),
-       pg_encoding_to_char(d.encoding) IN ('UTF8', 'SQL_ASCII', 'LATIN1')
-FROM pg_database d WHERE d.datname = current_database()`).Scan(&r.db.Version, &r.binary, &r.utf8)
+       pg_encoding_to_char(d.encoding) IN ('UTF8', 'SQL_ASCII', 'LATIN1'),
+       d.datlocprovider = 'c' AND d.datctype IN ('C', 'POSIX')
+FROM pg_database d WHERE d.datname = current_database()`).Scan(&r.db.Version, &r.binary, &r.utf8, &r.foldsBytes)
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}

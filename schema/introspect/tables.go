@@ -73,6 +73,9 @@ func (r *reader) columns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.folding(ctx, columns); err != nil {
+		return err
+	}
 	if err := r.readTypes(ctx, columns); err != nil {
 		return err
 	}
@@ -104,13 +107,15 @@ SELECT a.attrelid, a.attname::text, a.attnum, a.atttypid, a.atttypmod,
        CASE WHEN a.attgenerated <> '' THEN coalesce(pg_get_expr(f.adbin, f.adrelid), '') ELSE '' END,
        CASE o.collprovider WHEN 'd' THEN $2 WHEN 'b' THEN true
          WHEN 'c' THEN coalesce(o.collcollate IN ('C', 'POSIX'), false) ELSE false END,
-       coalesce(o.collisdeterministic, true), a.attcollation IN (0, 100), a.attstorage <> 'p'
+       coalesce(o.collisdeterministic, true), a.attcollation IN (0, 100), a.attstorage <> 'p',
+       CASE WHEN has_schema_privilege(o.collnamespace, 'USAGE') THEN format('%I.%I', (SELECT n.nspname FROM pg_namespace n WHERE n.oid = o.collnamespace), o.collname) ELSE '' END,
+       CASE o.collprovider WHEN 'd' THEN $3 WHEN 'c' THEN coalesce(o.collctype IN ('C', 'POSIX'), false) ELSE false END
 FROM pg_attribute a
 LEFT JOIN pg_collation o ON o.oid = a.attcollation
 LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
 LEFT JOIN pg_description d ON d.objoid = a.attrelid AND d.classoid = 'pg_class'::regclass AND d.objsubid = a.attnum
 WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attrelid, a.attnum`, relations, r.binary)
+ORDER BY a.attrelid, a.attnum`, relations, r.binary, r.foldsBytes)
 	if err != nil {
 		return nil, fmt.Errorf("columns: %w", err)
 	}
@@ -120,6 +125,7 @@ ORDER BY a.attrelid, a.attnum`, relations, r.binary)
 	_, err = pgx.ForEachRow(rows, []any{
 		&relation, &c.Name, &c.Number, &c.typ, &c.Modifier, &c.NotNull, &c.Comment, &c.Generated,
 		&c.Expression, &c.CollationC, &c.Deterministic, &c.CollationDefault, &c.Toastable,
+		&c.Collation, &c.FoldsBytes,
 	}, func() error {
 		c.CollationC = c.CollationC && r.utf8
 		out[relation] = append(out[relation], c)
