@@ -63,6 +63,9 @@ type Config struct {
 	Annotations string
 	// Retain is how long changes are held for clients that resume. Defaults to 5 minutes.
 	Retain time.Duration
+	// RetainWAL bounds the WAL, in bytes, that the server keeps so that cursors hold over a
+	// restart as well; where it is not enough for Retain they hold for less. Defaults to 256 MiB.
+	RetainWAL int64
 	// RetainBytes bounds the memory of what is held. Defaults to 48 MiB.
 	RetainBytes int
 	// SpillDir is the folder for transactions too large for memory. Their files have no name in
@@ -134,6 +137,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Retain == 0 {
 		c.Retain = 5 * time.Minute
+	}
+	if c.RetainWAL == 0 {
+		c.RetainWAL = 256 << 20
 	}
 	if c.RetainBytes == 0 {
 		c.RetainBytes = 48 << 20
@@ -235,10 +241,11 @@ func (c Config) checkNames() error {
 	return checkSlot(c.Slot)
 }
 
-// checkSlot holds a slot's name to ReplicationSlotValidateName.
+// checkSlot holds a slot's name to ReplicationSlotValidateName, with room for what the names of
+// window slots have behind it.
 func checkSlot(name string) error {
-	if !regexp.MustCompile(`^[a-z0-9_]{1,63}$`).MatchString(name) {
-		return fmt.Errorf("--slot %q is no name for a replication slot: use a-z, 0-9 and _, up to 63 of them", name)
+	if !regexp.MustCompile(`^[a-z0-9_]{1,53}$`).MatchString(name) {
+		return fmt.Errorf("--slot %q is no name for a replication slot: use a-z, 0-9 and _, up to 53 of them", name)
 	}
 	return nil
 }
@@ -249,6 +256,8 @@ func (c Config) checkLimits() error {
 		return fmt.Errorf("--retain %s is negative: write how long changes are held, such as 5m", c.Retain)
 	case c.MaxSnapshotRows < 0:
 		return fmt.Errorf("--max-snapshot-rows %d is negative: write how many rows a snapshot may have", c.MaxSnapshotRows)
+	case c.RetainWAL < 0:
+		return fmt.Errorf("--retain-wal %d is negative: write how much WAL the server may keep for clients that resume, such as 256MB", c.RetainWAL)
 	case c.RetainBytes < 0 || c.QueueBytes < 0 || c.SpillBytes < 0:
 		return errors.New("RetainBytes, QueueBytes and SpillBytes are sizes: they cannot be negative")
 	case c.CursorSecret != "" && len(c.CursorSecret) < minSecret:

@@ -32,11 +32,6 @@ type feed struct {
 
 	mu   sync.Mutex
 	last published
-
-	start sync.Once
-	// started is closed when the slot is there and its stream has begun: what commits from
-	// then on will be published.
-	started chan struct{}
 }
 
 // A published is how far a feed has come.
@@ -57,7 +52,7 @@ func (f *feed) published() published {
 const messagePrefix = "rowtide"
 
 func newFeed(cfg Config, b bus.Bus, p *replication.Progress, catalog *atomic.Pointer[schema.Catalog], verify func([]byte, uint32) bool) (*feed, error) {
-	f := &feed{bus: b, progress: p, catalog: catalog, verify: verify, decoder: pgoutput.NewDecoder(), log: cfg.Logger, started: make(chan struct{})}
+	f := &feed{bus: b, progress: p, catalog: catalog, verify: verify, decoder: pgoutput.NewDecoder(), log: cfg.Logger}
 	var err error
 	f.folder, err = fold.New(fold.Config{Key: f.key, SpillDir: cfg.SpillDir, SpillBytes: cfg.SpillBytes})
 	if err != nil {
@@ -72,17 +67,27 @@ func (f *feed) close() { f.folder.Close() }
 // Reset forgets the relations, which the server describes anew. An unfinished transaction is
 // forgotten at the next Begin.
 //
-// The first stream makes its start known to the bus, so that there is a position, and with it a
-// cursor, before anything is written.
+// The first start is made known to the bus, so that there is a position, and with it a cursor,
+// before anything is written. It lies one byte before the place where the stream goes on: the
+// next record may be the commit of a transaction that had begun before, at that very place.
 func (f *feed) Reset(start cdc.LSN) {
 	f.decoder = pgoutput.NewDecoder()
-	f.start.Do(func() {
-		// The bus is empty, so this waits for nobody.
-		err := f.bus.Publish(context.Background(), &cdc.Batch{Transaction: cdc.Transaction{Commit: start, End: start}, Last: true})
-		if err != nil {
-			f.log.Error("the start of the stream is not on the bus", "error", err)
-		}
-		close(f.started)
+	if _, newest := f.bus.Window(); !newest.IsZero() {
+		return
+	}
+	at := start - 1
+	// The bus is empty, so this waits for nobody.
+	err := f.bus.Publish(context.Background(), &cdc.Batch{Transaction: cdc.Transaction{Commit: at, End: start}, Last: true})
+	if err != nil {
+		f.log.Error("the start of the stream is not on the bus", "error", err)
+	}
+}
+
+// Lost puts a gap on the bus in front of at: cursors from before it start over.
+func (f *feed) Lost(ctx context.Context, at cdc.LSN) error {
+	return f.bus.Publish(ctx, &cdc.Batch{
+		Transaction: cdc.Transaction{Commit: at - 1, End: at},
+		Events:      []cdc.Event{{Op: cdc.Gap, Reason: "retention"}}, Last: true,
 	})
 }
 

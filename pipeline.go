@@ -126,7 +126,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	p.consumer, err = replication.New(replication.Config{
 		URL: p.cfg.DatabaseURL, Slot: p.cfg.Slot,
 		Publications: []string{p.cfg.Publication, migrations.InsertPublication(p.cfg.Publication)},
-		Handler:      p.feed, Progress: progress, Logger: p.log,
+		Handler:      p.feed, Progress: progress, Retain: p.cfg.Retain, RetainWAL: p.cfg.RetainWAL, Logger: p.log,
 	})
 	return err
 }
@@ -144,16 +144,17 @@ func (p *pipeline) run(ctx context.Context, ready func()) error {
 	defer stop()
 	g, work := errgroup.WithContext(work)
 	g.Go(func() error { return p.consumer.Run(work) })
-	g.Go(func() error { return p.dispatcher.Run(work) })
 	g.Go(func() error { return p.watch(work) })
 	g.Go(func() error { return p.verifier.Run(work) })
 	g.Go(func() error {
 		select {
-		case <-p.feed.started:
-			ready()
+		case <-p.consumer.Started():
 		case <-work.Done():
+			return nil
 		}
-		return nil
+		// It begins with the whole window that the bus has by now, before it lets anybody in.
+		ready()
+		return p.dispatcher.Run(work)
 	})
 	g.Go(func() error {
 		defer stop()

@@ -70,7 +70,10 @@ func (s *session) remove(ctx context.Context, cfg DownConfig) error {
 	if err != nil {
 		return err
 	}
-	slots := append(names(made, "slot"), cfg.Slots...)
+	slots, err := s.withWindowSlots(ctx, append(names(made, "slot"), cfg.Slots...))
+	if err != nil {
+		return err
+	}
 	if err := s.refuseWhileUsed(ctx, slots, names(made, "login")); err != nil {
 		return err
 	}
@@ -124,6 +127,24 @@ func (s *session) refuseWhileUsed(ctx context.Context, slots, logins []string) e
 		return fmt.Errorf("login %s is connected to this database: stop the service first", login)
 	}
 	return nil
+}
+
+// WindowSlots is a condition in SQL: that slot_name is the name of a window slot, one of the
+// copies that the service makes of its slot, whose name is put for %s.
+const WindowSlots = `(pg_catalog.starts_with(slot_name::text, %[1]s) AND pg_catalog.substr(slot_name::text, pg_catalog.length(%[1]s) + 1) ~ '^_w[0-9a-z]{8}$')`
+
+// withWindowSlots gives the slots and the window slots of each.
+func (s *session) withWindowSlots(ctx context.Context, slots []string) ([]string, error) {
+	rows, err := s.conn.Query(ctx, `SELECT slot_name::text FROM pg_replication_slots, unnest($1::text[]) of
+		WHERE database = current_database() AND `+fmt.Sprintf(WindowSlots, "of"), slots)
+	if err != nil {
+		return nil, fmt.Errorf("read window slots: %w", err)
+	}
+	window, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read window slots: %w", err)
+	}
+	return append(slots, window...), nil
 }
 
 // dropSlots drops those of this database. They hold WAL back, so they go first: an interrupted

@@ -91,6 +91,7 @@ func TestDownLeavesNoTrace(t *testing.T) {
 	cfg.Tables = append(cfg.Tables, migrations.Table{Schema: "app", Name: "log"})
 	setup(t, cfg)
 	db.Exec(t, `SELECT pg_create_logical_replication_slot('`+cfg.Slot+`', 'pgoutput')`)
+	db.Exec(t, `SELECT pg_copy_logical_replication_slot('`+cfg.Slot+`', '`+cfg.Slot+`_w0abcdefg')`)
 	if identity(t, db, `app."Odd ""one"""`) != "f" || identity(t, db, "app.part") != "f" {
 		t.Error("the identities were not set")
 	}

@@ -40,6 +40,8 @@ type ledger struct {
 
 func (l *ledger) Reset(cdc.LSN) { l.open = nil }
 
+func (l *ledger) Lost(context.Context, cdc.LSN) error { return nil }
+
 func (l *ledger) Handle(_ context.Context, data []byte) error {
 	m, err := pglogrepl.Parse(data)
 	if err != nil {

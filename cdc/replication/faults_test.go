@@ -133,6 +133,7 @@ func TestTransactionThatCannotBeDecodedIsFatal(t *testing.T) {
 type ignore struct{}
 
 func (ignore) Reset(cdc.LSN)                        {}
+func (ignore) Lost(context.Context, cdc.LSN) error  { return nil }
 func (ignore) Handle(context.Context, []byte) error { return nil }
 
 // The request to cancel comes too late: the server has made the slot. It is dropped again.

@@ -39,6 +39,7 @@ type feed struct {
 	txs     []string // one a transaction: its inserts joined by semicolons
 	ends    []cdc.LSN
 	resets  []cdc.LSN
+	lost    []cdc.LSN
 	changed chan struct{} // closed and made anew at each change
 }
 
@@ -46,6 +47,11 @@ func newFeed() *feed { return &feed{progress: NewProgress(), changed: make(chan 
 
 func (f *feed) Reset(start cdc.LSN) {
 	f.update(func() { f.open, f.resets = nil, append(f.resets, start) })
+}
+
+func (f *feed) Lost(_ context.Context, at cdc.LSN) error {
+	f.update(func() { f.lost = append(f.lost, at) })
+	return nil
 }
 
 func (f *feed) Handle(ctx context.Context, data []byte) error {

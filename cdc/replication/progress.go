@@ -22,12 +22,21 @@ type Progress struct {
 	// end of the newest that the bus has. While held does not lie behind begun, a transaction
 	// is open, and the server's word that it has sent everything up to here is none of ours.
 	begun, held cdc.LSN
-	moved       chan struct{} // holds a token when position has risen
+	// pinned keeps position where it is: of a slot that is read and not moved.
+	pinned bool
+	moved  chan struct{} // holds a token when position has risen
 }
 
 // NewProgress gives the progress of a consumer that is about to start.
 func NewProgress() *Progress {
 	return &Progress{moved: make(chan struct{}, 1)}
+}
+
+// pinnedProgress is that of a slot which must not move from its position.
+func pinnedProgress(position cdc.LSN) *Progress {
+	p := NewProgress()
+	p.position, p.pinned = position, true
+	return p
 }
 
 // Held says that the bus holds every transaction that ends at or before end, with all of its
@@ -74,7 +83,7 @@ func (p *Progress) keepalive(serverEnd cdc.LSN) {
 }
 
 func (p *Progress) riseLocked(to cdc.LSN) {
-	if to <= p.position {
+	if to <= p.position || p.pinned {
 		return
 	}
 	p.position = to

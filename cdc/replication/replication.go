@@ -40,6 +40,9 @@ type Handler interface {
 	// with what commits behind start, relations and all; a transaction that was begun and not
 	// held will be sent again.
 	Reset(start cdc.LSN)
+	// Lost is called between two streams where what committed before at, and was not handed
+	// on, cannot be had: a part of the window that is read again after a restart.
+	Lost(ctx context.Context, at cdc.LSN) error
 }
 
 // Config says what to stream, and to whom.
@@ -78,6 +81,13 @@ type Config struct {
 	// counts as dead. Defaults to five intervals between statuses and at least 10 s; an
 	// interval is a third of wal_sender_timeout and at most 10 s.
 	Silence time.Duration
+	// Retain is how far back window slots reach: copies of the slot, from the oldest of which
+	// the first connection reads again what was handed on before, so that a handler whose
+	// memory went with its process has it again. Defaults to 0: none, and those there are go.
+	Retain time.Duration
+	// RetainWAL bounds the WAL, in bytes, that window slots hold back beyond the slot itself;
+	// where it is not enough for Retain the window is shorter. Defaults to 256 MiB.
+	RetainWAL int64
 	// Logger defaults to none.
 	Logger *slog.Logger
 }
@@ -97,8 +107,22 @@ type State struct {
 	Connections int
 	// Created tells that the slot was made by this Consumer: what committed before is not in it.
 	Created bool
+	// Window is what could be read again after a restart.
+	Window WindowState
 	// Err is why there is no stream, nil while there is one.
 	Err error
+}
+
+// WindowState is what the window slots hold.
+type WindowState struct {
+	// Slots counts them. Where it is 0 so is the rest.
+	Slots int
+	// From is the position behind which everything can be read again.
+	From cdc.LSN
+	// Age is how long ago the oldest was made, by the server's clock.
+	Age time.Duration
+	// Bytes is the WAL that is held for them beyond what the slot itself needs or has passed.
+	Bytes uint64
 }
 
 // A Consumer streams one slot to one Handler.
@@ -109,6 +133,8 @@ type Consumer struct {
 	tellEvery time.Duration // between log lines while the slot is being made
 
 	running atomic.Bool
+	// started is closed when the slot's own stream first begins.
+	started chan struct{}
 	// Of the first connection; what comes later must be the same server. Only Run uses them.
 	systemID string
 	streamed bool
@@ -131,8 +157,10 @@ func New(cfg Config) (*Consumer, error) {
 		return nil, errors.New("no handler")
 	case cfg.Progress == nil:
 		return nil, errors.New("no progress")
-	case cfg.QueueBytes < 0 || cfg.StartTimeout < 0 || cfg.CreateTimeout < 0 || cfg.Silence < 0:
+	case cfg.QueueBytes < 0 || cfg.StartTimeout < 0 || cfg.CreateTimeout < 0 || cfg.Silence < 0 || cfg.Retain < 0 || cfg.RetainWAL < 0:
 		return nil, errors.New("a negative limit")
+	case cfg.Retain > 0 && len(cfg.Slot) > maxSlotName:
+		return nil, fmt.Errorf("slot name %q: use up to %d characters, window slots have longer names", cfg.Slot, maxSlotName)
 	}
 	conn, err := replicationConfig(cfg.URL)
 	if err != nil {
@@ -141,10 +169,11 @@ func New(cfg Config) (*Consumer, error) {
 	defaultTo(&cfg.QueueBytes, 4<<20)
 	defaultTo(&cfg.StartTimeout, 15*time.Second)
 	defaultTo(&cfg.SlotTimeout, 90*time.Second)
+	defaultTo(&cfg.RetainWAL, 256<<20)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Consumer{cfg: cfg, conn: conn, log: cfg.Logger, tellEvery: 10 * time.Second}, nil
+	return &Consumer{cfg: cfg, conn: conn, log: cfg.Logger, tellEvery: 10 * time.Second, started: make(chan struct{})}, nil
 }
 
 func defaultTo[T comparable](v *T, d T) {
@@ -165,6 +194,10 @@ func (c *Consumer) State() State {
 	return s
 }
 
+// Started gives a channel that is closed when the slot is there, the window has been read again
+// and the slot's own stream has begun: what commits from then on will be handed on.
+func (c *Consumer) Started() <-chan struct{} { return c.started }
+
 // Run streams until ctx ends, and then gives nil; or until an error that it cannot get over,
 // and gives that. When it returns, nothing of it is left: no goroutine, no connection. It may
 // be called once.
@@ -172,6 +205,11 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errors.New("run consumer: it has run before")
 	}
+	ctx, stop := context.WithCancel(ctx)
+	var window sync.WaitGroup
+	defer window.Wait()
+	defer stop()
+	window.Go(func() { c.keepWindow(ctx) })
 	p := &patience{start: c.cfg.StartTimeout, slot: c.cfg.SlotTimeout}
 	wait := newBackoff()
 	for {
@@ -215,8 +253,11 @@ func (c *Consumer) session(ctx context.Context) error {
 	if err := c.checkGap(srv, slot); err != nil {
 		return err
 	}
+	if err := c.openWindow(ctx, conn, slot); err != nil {
+		return err
+	}
 	from := max(slot.confirmed, c.expected())
-	if err := c.start(ctx, conn, from); err != nil {
+	if err := c.start(ctx, conn, c.cfg.Slot, from); err != nil {
 		if slot.created {
 			c.dropSlot(ctx, conn)
 		}
@@ -239,9 +280,12 @@ func (c *Consumer) follow(ctx context.Context, s *stream, from cdc.LSN, created 
 	c.state.Connections++
 	c.state.Created = c.state.Created || created
 	c.mu.Unlock()
-	c.streamed = true
 	c.log.Info("replication stream started", "slot", c.cfg.Slot, "from", from)
 	c.cfg.Handler.Reset(from)
+	if !c.streamed {
+		c.streamed = true
+		close(c.started)
+	}
 	err := s.run(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -127,7 +127,7 @@ func (s *scripted) answer(b *pgproto3.Backend, sql string) {
 	case strings.HasPrefix(sql, "DROP_REPLICATION_SLOT"):
 		s.dropped <- struct{}{}
 		b.Send(&pgproto3.CommandComplete{CommandTag: []byte("DROP_REPLICATION_SLOT")})
-	case strings.Contains(sql, "pg_replication_slots") && s.create != nil:
+	case strings.Contains(sql, "pg_replication_slots") && (s.create != nil || strings.Contains(sql, windowMark)):
 		rows(b)
 	case strings.Contains(sql, "pg_replication_slots"):
 		rows(b, []string{"logical", "pgoutput", "d", "d", "f", "reserved", "0/1000", "0/1000", "", ""})

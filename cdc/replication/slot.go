@@ -19,8 +19,8 @@ const plugin = "pgoutput"
 // A slot is what pg_replication_slots says of ours.
 type slot struct {
 	confirmed cdc.LSN
-	// created tells that it was made just now.
-	created bool
+	// created tells that it was made just now, active that a session streams from it.
+	created, active bool
 }
 
 // ensureSlot finds the slot and checks it, or makes it. The publication must be there first:
@@ -92,7 +92,7 @@ func (c *Consumer) findSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, er
 	if err != nil {
 		return nil, fmt.Errorf("read replication slot %q: %w", c.cfg.Slot, err)
 	}
-	return &slot{confirmed: at}, nil
+	return &slot{confirmed: at, active: pid != ""}, nil
 }
 
 func (c *Consumer) slotInvalid(reason string) error {
@@ -179,11 +179,11 @@ func (c *Consumer) dropSlot(ctx context.Context, conn *pgconn.PgConn) {
 	}
 }
 
-// start begins to stream behind from.
-func (c *Consumer) start(ctx context.Context, conn *pgconn.PgConn, from cdc.LSN) error {
+// start begins to stream a slot behind from.
+func (c *Consumer) start(ctx context.Context, conn *pgconn.PgConn, slot string, from cdc.LSN) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	return pglogrepl.StartReplication(ctx, conn, quoted(c.cfg.Slot), pglogrepl.LSN(from), pglogrepl.StartReplicationOptions{
+	return pglogrepl.StartReplication(ctx, conn, quoted(slot), pglogrepl.LSN(from), pglogrepl.StartReplicationOptions{
 		Mode: pglogrepl.LogicalReplication,
 		PluginArgs: []string{
 			"proto_version '1'",

@@ -26,6 +26,10 @@ type stream struct {
 	conn     net.Conn
 	frontend *pgproto3.Frontend
 	queue    *queue
+	progress *Progress
+	// until ends the stream with errReached once the handler has had everything that commits
+	// before it; 0 for never.
+	until cdc.LSN
 
 	interval, silence time.Duration
 	answer            chan struct{} // holds a token when the server wants a status
@@ -58,6 +62,7 @@ func newStream(c *Consumer, hc *pgconn.HijackedConn, srv *server) *stream {
 		conn:     hc.Conn,
 		frontend: hc.Frontend,
 		queue:    newQueue(c.cfg.QueueBytes),
+		progress: c.cfg.Progress,
 		interval: longestInterval,
 		answer:   make(chan struct{}, 1),
 	}
@@ -168,7 +173,7 @@ func (s *stream) send(m pgproto3.FrontendMessage) error {
 
 // sendStatus acknowledges what is held.
 func (s *stream) sendStatus(wantReply bool) error {
-	b, position := s.c.cfg.Progress.status(time.Now(), wantReply)
+	b, position := s.progress.status(time.Now(), wantReply)
 	if b == nil {
 		return nil
 	}
@@ -193,7 +198,7 @@ func (s *stream) write(ctx context.Context) error {
 		case <-tick.C:
 			wantReply = since(&s.heard) >= s.interval
 		case <-s.answer:
-		case <-s.c.cfg.Progress.moved:
+		case <-s.progress.moved:
 		}
 		if err := s.sendStatus(wantReply); err != nil {
 			return err
@@ -221,13 +226,28 @@ func (s *stream) handle(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := deliver(it, batch.data[from:it.end:it.end], s.c.cfg.Progress, handle); err != nil {
+			data := batch.data[from:it.end:it.end]
+			if err := deliver(it, data, s.progress, handle); err != nil {
 				return fmt.Errorf("handle message: %w", err)
+			}
+			if s.reached(it, data) {
+				return errReached
 			}
 			from = it.end
 		}
 	}
 	return nil
+}
+
+// reached tells whether nothing that commits before until can follow. A keepalive in the middle of
+// a transaction says no more than where that was reached in the WAL, so what commits behind until
+// may be cut off by it, and comes again.
+func (s *stream) reached(it item, data []byte) bool {
+	if s.until == 0 {
+		return false
+	}
+	end, ok := endsAt(data)
+	return it.serverEnd >= s.until || ok && end >= s.until
 }
 
 // deliver passes on one item of the queue: a keepalive to p, once the handler has had all that

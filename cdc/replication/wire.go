@@ -53,6 +53,14 @@ func beginsAt(payload []byte) (commit cdc.LSN, ok bool) {
 // isCommit tells whether the payload closes a transaction.
 func isCommit(payload []byte) bool { return len(payload) > 0 && payload[0] == 'C' }
 
+// endsAt tells whether the payload closes a transaction, and the position behind it.
+func endsAt(payload []byte) (end cdc.LSN, ok bool) {
+	if len(payload) < 18 || !isCommit(payload) {
+		return 0, false
+	}
+	return cdc.LSN(binary.BigEndian.Uint64(payload[10:])), true
+}
+
 // appendStatus appends a status update that says the same for write, flush and apply. Only
 // Progress may call it.
 func appendStatus(b []byte, position cdc.LSN, now time.Time, wantReply bool) []byte {

@@ -234,6 +234,7 @@ func TestEachFindingIsGoneAfterItsSQL(t *testing.T) {
 		"function":              {`CREATE FUNCTION f(n int) RETURNS bool STABLE LANGUAGE sql AS 'SELECT true'; ALTER POLICY own ON tasks USING (f(id))`, note, "function", "public.f", ""},
 		"definer":               {`CREATE FUNCTION f() RETURNS bool STABLE SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN RETURN true; END'; ALTER POLICY own ON tasks USING (f())`, warning, "function", "SECURITY DEFINER", ""},
 		"another's slot":        {`SELECT pg_create_logical_replication_slot('$slot', 'test_decoding')`, fatal, "slot", "plugin test_decoding", ""},
+		"orphaned window":       {`SELECT pg_create_logical_replication_slot('$slot_w0abcdefg', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
 		"orphan":                {`SELECT pg_create_logical_replication_slot('$slot_2', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/rowtide/rowtide/migrations"
 )
 
 // slot looks at ours.
@@ -58,7 +60,8 @@ func left(safe int64) string {
 	return "; it is lost after " + bytes(safe) + " more"
 }
 
-// orphans are slots that a service of before left behind (C30).
+// orphans are slots that a service of before left behind (C30). Window slots are no orphans while
+// the slot that they are copies of is there; under another name than ours they give it away.
 func (e *exam) orphans(ctx context.Context) error {
 	var slot, since string
 	var retained int64
@@ -67,7 +70,8 @@ SELECT s.slot_name::text, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), s.resta
        coalesce(' since ' || date_trunc('second', (to_jsonb(s) ->> 'inactive_since')::timestamptz)::text, '')
 FROM pg_replication_slots s
 WHERE s.slot_name <> $1 AND NOT s.active AND s.plugin = 'pgoutput' AND s.database = current_database()
-  AND (starts_with(s.slot_name, 'rowtide') OR starts_with(s.slot_name, $1 || '_'))
+  AND (starts_with(s.slot_name, 'rowtide') OR starts_with(s.slot_name, $1 || '_') OR s.slot_name ~ '_w[0-9a-z]{8}$')
+  AND NOT (`+fmt.Sprintf(migrations.WindowSlots, "$1::text")+` AND EXISTS (SELECT FROM pg_replication_slots m WHERE m.slot_name = $1))
 ORDER BY 1`, []any{e.cfg.Slot}, []any{&slot, &retained, &since}, func() {
 		e.tell(Warning, "orphan_slot", "slot "+slot, fmt.Sprintf("it looks like one of Rowtide's, nobody reads it%s, and it holds %s of WAL", since, bytes(retained)),
 			"where no service needs it:", "SELECT pg_drop_replication_slot("+literal(slot)+")")

@@ -1,0 +1,95 @@
+package rowtide_test
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rowtide/rowtide/internal/feedtest"
+	"github.com/rowtide/rowtide/testcontainers/pgtest"
+)
+
+// TestCursorsHoldOverARestart resumes, in a service that was started anew, from cursors of before:
+// LIVE's, one in the middle of a transaction, and the newest. Each gets the rest, once and in order.
+//
+// Covers C19.
+func TestCursorsHoldOverARestart(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	cfg := settings(t, db, role)
+	s := start(t, cfg)
+	c := subscribeNotes(t, s, role, "")
+	cursors := []string{until(t, c, isKind("LIVE")).Cursor}
+	db.Exec(t, "INSERT INTO notes SELECT n, 'ana', 'one transaction' FROM generate_series(1, 3) n")
+	for range 3 {
+		cursors = append(cursors, until(t, c, isKind("INSERT")).Cursor)
+	}
+	s.stop()
+	db.Exec(t, "INSERT INTO notes VALUES (4, 'ana', 'while it was down')")
+
+	began := time.Now()
+	s = start(t, cfg)
+	t.Logf("ready after %s", time.Since(began).Round(time.Millisecond))
+	for had, cursor := range cursors {
+		c := subscribeNotes(t, s, role, fmt.Sprintf("(after: %q)", cursor))
+		for id := had + 1; id <= 4; id++ {
+			if f := next(t, c); f.Kind != feedtest.Insert || string(f.Row["id"]) != strconv.Itoa(id) {
+				t.Fatalf("behind cursor %d: want the insert of %d, got %s", had, id, f)
+			} else if id < len(cursors) && f.Cursor != cursors[id] {
+				t.Errorf("the cursor of %d was %s and is %s", id, cursors[id], f.Cursor)
+			}
+		}
+		if f := next(t, c); f.Kind != "LIVE" {
+			t.Errorf("behind cursor %d: want LIVE, got %s", had, f)
+		}
+	}
+}
+
+// TestACommitRightBehindTheSlotIsDelivered restarts while a transaction is open whose last record is
+// what was acknowledged last: its commit is then the very next record that is read.
+func TestACommitRightBehindTheSlotIsDelivered(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	cfg := settings(t, db, role)
+	s := start(t, cfg)
+	conn, err := db.Pool(t).Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(t.Context(), "BEGIN; INSERT INTO notes VALUES (1, 'ana', 'open')"); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, "SELECT txid_current()") // its commit flushes the WAL, which else nobody would
+	eventually(t, "all that was written is acknowledged", func() bool {
+		return pgtest.One[bool](t, db, `SELECT confirmed_flush_lsn >= pg_current_wal_insert_lsn() FROM pg_replication_slots WHERE slot_name = $1`, cfg.Slot)
+	})
+	s.stop()
+	db.Exec(t, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE starts_with(slot_name, $1 || '_w')`, cfg.Slot)
+	s = start(t, cfg)
+	c := subscribeNotes(t, s, role, "")
+	until(t, c, isKind("LIVE"))
+	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if f := next(t, c); f.Kind != feedtest.Insert {
+		t.Errorf("want the insert, got %s", f)
+	}
+}
+
+// eventually waits for a condition that nothing tells of.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.Now().Add(time.Minute); !ok(); <-tick.C {
+		if time.Now().After(limit) {
+			t.Fatalf("did not come about: %s", what)
+		}
+	}
+}
