@@ -117,6 +117,8 @@ func threeValues(flag *kong.Flag) (inFile, inEnv, onLine string) {
 		return "true", "false", "true"
 	case string, []string:
 		return "one", "two", "three"
+	case size:
+		return "11MB", "12MB", "13MB"
 	}
 	if strings.Contains(flag.Target.Type().String(), "Duration") {
 		return "11s", "12s", "13s"
