@@ -9,9 +9,9 @@ import (
 	"net/url"
 	"os"
 	"regexp"
-	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rowtide/rowtide/migrations"
@@ -182,15 +182,24 @@ func (c Config) checkURLs() error {
 	if err != nil {
 		return err
 	}
-	if c.AdminURL != "" {
-		if _, err := migrations.ParseURL("--admin-url", c.AdminURL); err != nil {
-			return err
-		}
-	}
 	if c.Dev {
 		return checkLoopback(&parsed.Config)
 	}
-	return nil
+	if err := c.checkTransport("--database-url", parsed); err != nil || c.AdminURL == "" {
+		return err
+	}
+	if parsed, err = migrations.ParseURL("--admin-url", c.AdminURL); err != nil {
+		return err
+	}
+	return c.checkTransport("--admin-url", parsed)
+}
+
+func (c Config) checkTransport(flag string, parsed *pgx.ConnConfig) error {
+	warning, err := migrations.CheckTransport(flag, &parsed.Config)
+	if warning != "" {
+		c.Logger.Warn(warning)
+	}
+	return err
 }
 
 // checkLoopback looks at what will be connected to: parameters of the URL and PGHOST count.
@@ -200,8 +209,7 @@ func checkLoopback(c *pgconn.Config) error {
 		hosts = append(hosts, f.Host)
 	}
 	for _, host := range hosts {
-		a, err := netip.ParseAddr(host)
-		if host != "localhost" && !strings.HasPrefix(host, "/") && (err != nil || !a.IsLoopback()) {
+		if !migrations.Local(host) {
 			return fmt.Errorf("--dev works with a database on this machine only, not on %s: run `rowtide setup` there instead", host)
 		}
 	}

@@ -311,10 +311,11 @@ func TestSlowAndLargeHeadersAreRefused(t *testing.T) {
 		go func() { _, _ = io.WriteString(conn, text) }()
 		return bufio.NewReader(conn)
 	}
-	slow := talk("POST /graphql HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-	slowBody := talk("POST /graphql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token(t, role, map[string]any{"sub": "ana"}) +
+	slow := talk("POST /graphql HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+	slowBody := talk("POST /graphql HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + token(t, role, map[string]any{"sub": "ana"}) +
 		"\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
-	resp, err := http.ReadResponse(talk("GET /graphql HTTP/1.1\r\nHost: x\r\nX-Large: "+strings.Repeat("x", 80<<10)+"\r\n\r\n"), nil)
+	refusedBody := talk("POST /graphql HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 100\r\n\r\n{")
+	resp, err := http.ReadResponse(talk("GET /graphql HTTP/1.1\r\nHost: localhost\r\nX-Large: "+strings.Repeat("x", 80<<10)+"\r\n\r\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +323,7 @@ func TestSlowAndLargeHeadersAreRefused(t *testing.T) {
 	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("headers of 80 KiB: got %s, want 431", resp.Status)
 	}
-	upgraded, _ := io.ReadAll(talk("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"))
+	upgraded, _ := io.ReadAll(talk("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"))
 	if !bytes.HasPrefix(upgraded, []byte("HTTP/1.1 200 OK\r\n")) {
 		t.Errorf("an upgrade to h2c: got %.60q, want it ignored", upgraded)
 	}
@@ -337,6 +338,14 @@ func TestSlowAndLargeHeadersAreRefused(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestTimeout {
 		t.Errorf("a body that does not come: got %s, want 408", resp.Status)
+	}
+	resp, err = http.ReadResponse(refusedBody, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("a body that does not come and that nobody wants: got %s, want 421", resp.Status)
 	}
 	if text, err := io.ReadAll(slow); err != nil {
 		t.Errorf("headers that do not come: %v after %q, want the connection closed", err, text)

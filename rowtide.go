@@ -144,7 +144,19 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	maxHeaderBytes    = 64 << 10
 	idleTimeout       = 2 * time.Minute
+	bodyTimeout       = 15 * time.Second
 )
+
+// bounded gives a body a time to come. Without one a request that is refused before its body was
+// read is never over: net/http waits for the body before it answers.
+func bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 // Serve is ListenAndServe on a listener, which it closes.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
@@ -165,7 +177,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // does.
 func (s *Server) serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, run func(context.Context) error) error {
 	h := &http.Server{
-		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
+		Handler: bounded(handler), ReadHeaderTimeout: readHeaderTimeout, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), TLSConfig: s.guard.tls(),
 	}
 	serve := func() error { return h.Serve(l) }

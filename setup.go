@@ -53,6 +53,13 @@ func Setup(ctx context.Context, cfg SetupConfig) (SetupReport, error) {
 			return SetupReport{}, err
 		}
 	}
+	parsed, err := migrations.ParseURL("--admin-url", cfg.AdminURL)
+	if err != nil {
+		return SetupReport{}, err
+	}
+	if _, err := migrations.CheckTransport("--admin-url", &parsed.Config); err != nil {
+		return SetupReport{}, err
+	}
 	tables, problems, err := annotated(ctx, cfg)
 	if err != nil {
 		return SetupReport{}, err
