@@ -154,6 +154,7 @@ func (p *pipeline) run(ctx context.Context, ready func()) error {
 		}
 		// It begins with the whole window that the bus has by now, before it lets anybody in.
 		ready()
+		g.Go(func() error { return p.examine(work) })
 		return p.dispatcher.Run(work)
 	})
 	g.Go(func() error {

@@ -135,7 +135,10 @@ func prepare(ctx context.Context, cfg Config) (Config, error) {
 			return cfg, err
 		}
 	}
-	return cfg, migrations.CheckLogin(ctx, migrations.LoginConfig{URL: cfg.DatabaseURL, Roles: cfg.roles(), Slot: cfg.Slot})
+	if err := migrations.CheckLogin(ctx, migrations.LoginConfig{URL: cfg.DatabaseURL, Roles: cfg.roles(), Slot: cfg.Slot}); err != nil {
+		return cfg, err
+	}
+	return cfg, checkDatabase(ctx, cfg)
 }
 
 // prepareDev makes of one privileged URL what setup would: the service itself always works

@@ -63,9 +63,6 @@ func (s *source) open(ctx context.Context) (err error) {
 	if s.installation, err = migrations.ReadInstallation(ctx, s.pool); err != nil {
 		return err
 	}
-	if !s.installation.EventTriggers {
-		s.log.Warn("the database has no event triggers of Rowtide: changes of the catalog are seen by polling, within its interval", "interval", pollEvery)
-	}
 	// pg_control_checkpoint's timeline is that of the last checkpoint; the name of the present
 	// WAL file begins with the present one.
 	err = s.pool.QueryRow(ctx, `

@@ -70,6 +70,9 @@ func connect(ctx context.Context, url, flag, application string) (*pgx.Conn, err
 	if err != nil {
 		return nil, err
 	}
+	if err := checkPooled(flag, cfg); err != nil {
+		return nil, err
+	}
 	const searchPath = "pg_catalog, pg_temp"
 	cfg.RuntimeParams["search_path"] = searchPath
 	cfg.RuntimeParams["application_name"] = application

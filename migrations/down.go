@@ -265,6 +265,8 @@ func (c creation) grant() (grant, bool) {
 		return grant{c.Detail, `SELECT FROM pg_database WHERE datname = $1`, []string{"REVOKE CONNECT ON DATABASE " + ident(c.Name) + from}}, true
 	case "membership":
 		return grant{c.Detail, `SELECT FROM pg_roles WHERE rolname = $1`, []string{"REVOKE " + ident(c.Name) + from}}, true
+	case "replication":
+		return grant{c.Name, `SELECT FROM pg_roles WHERE rolname = $1`, []string{"ALTER ROLE " + ident(c.Name) + " WITH NOREPLICATION"}}, true
 	case "installation":
 		return grant{c.Name, `SELECT FROM pg_roles WHERE rolname = $1`, []string{
 			"REVOKE ALL ON rowtide.installation FROM " + ident(c.Name), "REVOKE ALL ON SCHEMA rowtide FROM " + ident(c.Name),

@@ -12,7 +12,10 @@ import (
 
 // loginAttributes are what the service login is: it streams and takes the roles of the allow-list
 // on, and has no right of its own (S50).
-const loginAttributes = "LOGIN REPLICATION NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB"
+const (
+	loginAttributes    = "LOGIN REPLICATION NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB"
+	withoutReplication = "LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB"
+)
 
 // roles checks the allow-list: what exists must not be above row-level security (S32).
 func (s *session) roles(ctx context.Context, cfg SetupConfig) error {
@@ -55,8 +58,8 @@ type attributes struct {
 // readRole gives nil for a role that does not exist.
 func readRole(ctx context.Context, db Querier, role string) (*attributes, error) {
 	var a attributes
-	err := db.QueryRow(ctx, `SELECT rolcanlogin, rolsuper, rolinherit, rolbypassrls, rolreplication, rolcreaterole
-		FROM pg_catalog.pg_roles WHERE rolname = $1`, role).Scan(&a.Login, &a.Super, &a.Inherit, &a.BypassRLS, &a.Replication, &a.CreateRole)
+	err := db.QueryRow(ctx, `SELECT rolcanlogin, rolsuper, rolinherit, rolbypassrls, `+MayReplicate+`, rolcreaterole
+		FROM pg_catalog.pg_roles r WHERE rolname = $1`, role).Scan(&a.Login, &a.Super, &a.Inherit, &a.BypassRLS, &a.Replication, &a.CreateRole)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -107,12 +110,19 @@ func (s *session) probe(ctx context.Context, cfg SetupConfig) error {
 	if err != nil {
 		return err
 	}
+	user, needs, err := s.needsReplication(ctx)
+	if err != nil {
+		return err
+	}
 	var sql []string
+	if needs {
+		sql = append(sql, takeReplication(user))
+	}
 	if a == nil {
-		sql = append(sql, "CREATE ROLE "+ident(cfg.Login)+" "+loginAttributes)
+		sql = append(sql, s.server.Host.loginSQL(cfg.Login, "", s.server.Version)...)
 	} else if bad := a.unfit(); bad != nil {
-		return fmt.Errorf("login %s exists and is unfit (%s): choose another --login, or ALTER ROLE %s %s",
-			cfg.Login, strings.Join(bad, ", "), ident(cfg.Login), loginAttributes)
+		return fmt.Errorf("login %s exists and is unfit (%s): choose another --login, or ALTER ROLE %s %s, and %s",
+			cfg.Login, strings.Join(bad, ", "), ident(cfg.Login), withoutReplication, s.server.Host.ReplicationSQL(cfg.Login))
 	}
 	for _, role := range cfg.Roles {
 		a, err := readRole(ctx, s.conn, role)
@@ -168,7 +178,8 @@ func (s *session) login(ctx context.Context, cfg SetupConfig) error {
 	if there != nil {
 		return s.do(ctx, what+", its password", fmt.Sprintf("ALTER ROLE %s PASSWORD %s", ident(cfg.Login), literal(v)))
 	}
-	err = s.do(ctx, what, fmt.Sprintf("CREATE ROLE %s %s PASSWORD %s", ident(cfg.Login), loginAttributes, literal(v)), remember("login", cfg.Login, ""))
+	sql := append(s.server.Host.loginSQL(cfg.Login, "PASSWORD "+literal(v), s.server.Version), remember("login", cfg.Login, ""))
+	err = s.do(ctx, what, sql...)
 	if err == nil && cfg.Password == "" {
 		s.report.Password = password
 	}

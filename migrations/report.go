@@ -62,6 +62,8 @@ type Report struct {
 	// Notes are about the server, for people: nothing has to be done about them now.
 	Notes []string
 
+	// Host is who runs the server. Setup alone sets it.
+	Host Host
 	// Login is the service login, and DatabaseURL how it connects. Setup alone sets them.
 	Login       string
 	DatabaseURL string

@@ -20,6 +20,7 @@ type session struct {
 	dry         io.Writer // nil means to do it
 	lockTimeout time.Duration
 	report      Report
+	server      Server // set by preflight
 }
 
 const (

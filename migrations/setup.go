@@ -98,6 +98,7 @@ func (s *session) setup(ctx context.Context, cfg SetupConfig) error {
 		func(ctx context.Context) error { return s.probe(ctx, cfg) },
 		s.ownSchema,
 		s.up,
+		s.giveReplication,
 		func(ctx context.Context) error { return s.createRoles(ctx, cfg.Roles) },
 		func(ctx context.Context) error { return s.login(ctx, cfg) },
 		func(ctx context.Context) error { return s.memberships(ctx, cfg.Login, cfg.Roles) },

@@ -112,8 +112,8 @@ func (f *configFile) place(at *yaml.Node) string { return fmt.Sprintf("%s, line 
 
 // nearest is a suggestion, or what to do without one.
 func nearest(name string, known []string) string {
-	const far = 3
-	best, distance := "", far+1
+	// A short word is soon like another.
+	best, distance := "", min(3, (len(name)+1)/3)+1
 	for _, k := range known {
 		if d := levenshtein.ComputeDistance(strings.ToLower(name), k); d < distance {
 			best, distance = k, d

@@ -59,7 +59,7 @@ var table = []rule{
 	{pkg: ".", ours: []string{
 		"cdc", "cdc/pgoutput", "cdc/replication", "cdc/fold",
 		"schema", "schema/annotation", "schema/introspect", "authz", "authz/audit", "authz/jwt", "authz/rls",
-		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "fanout/graphqlhttp", "migrations", "console",
+		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "fanout/graphqlhttp", "migrations", "internal/doctor", "console",
 	}, tests: []string{"*"}, linked: true},
 	{pkg: "bench", ours: []string{".", "authz/jwt", "internal/client", "testcontainers"}, tests: []string{"*"}, linked: true},
 	{pkg: "internal/demo", ours: []string{".", "authz/jwt", "testcontainers"}, tests: []string{"*"}, linked: true},

@@ -62,11 +62,19 @@ type Finding struct {
 	Message string `json:"message"`
 	// Fix mends it: SQL statements, commands of rowtide, and words where neither can.
 	Fix []string `json:"fix,omitempty"`
+	// Late tells that a fatal finding is no reason not to start the service: that would not
+	// mend it, or would keep tables from being served with which all is well.
+	Late bool `json:"-"`
 }
 
 // String is one line.
 func (f Finding) String() string {
 	return fmt.Sprintf("%-7s  %s: %s", f.Severity, f.Object, f.Message)
+}
+
+// Line is one line without the severity, and with what mends it.
+func (f Finding) Line() string {
+	return strings.Replace(strings.Join(append([]string{f.Object + ": " + f.Message}, f.Fix...), "; "), ":;", ":", 1)
 }
 
 // Config says what to examine.
@@ -88,6 +96,8 @@ type Config struct {
 	RetainedWAL int64
 	// LongTransaction is how old a writing transaction may get. Defaults to 5 minutes.
 	LongTransaction time.Duration
+	// Running tells that the service runs, with a WAL sender of its own. Defaults to false.
+	Running bool
 	// Now is the clock that tokens are judged by. Defaults to time.Now.
 	Now func() time.Time
 }
@@ -120,6 +130,7 @@ type exam struct {
 	conn     *pgx.Conn // the administrator's, or else the login's
 	asker    *pgx.Conn // who takes roles on: the login, or else the administrator
 	login    string    // "" where there is no DatabaseURL
+	host     migrations.Server
 	database schema.Database
 	catalog  *schema.Catalog
 	findings []Finding
@@ -133,13 +144,8 @@ func Examine(ctx context.Context, cfg Config) ([]Finding, error) {
 	if err := e.connect(ctx); err != nil || e.conn == nil {
 		return e.findings, err
 	}
-	server, err := e.server(ctx)
-	if err != nil {
-		return e.findings, err
-	}
-	e.findings = append(e.findings, server.findings()...)
-	if server.recovery || server.version < minVersion {
-		return e.findings, nil // all else is of another server
+	if usable, err := e.server(ctx); err != nil || !usable {
+		return e.findings, err // all else is of another server
 	}
 	for _, check := range []func(context.Context) error{
 		e.clock, e.installation, e.roles, e.loginFitness, e.load, e.schemas, e.annotations, e.publications,
@@ -152,9 +158,31 @@ func Examine(ctx context.Context, cfg Config) ([]Finding, error) {
 	return e.findings, nil
 }
 
+// AtStart looks at what keeps the service from working at all, and at nothing that takes long: the
+// server, Rowtide's own objects, the publications and the slot. The login is left to migrations.CheckLogin.
+func AtStart(ctx context.Context, cfg Config) ([]Finding, error) {
+	e := &exam{cfg: cfg.withDefaults()}
+	defer e.close(ctx)
+	if err := e.connect(ctx); err != nil || e.conn == nil {
+		return e.findings, err
+	}
+	if usable, err := e.server(ctx); err != nil || !usable {
+		return e.findings, err
+	}
+	for _, check := range []func(context.Context) error{e.installation, e.publications, e.slot} {
+		if err := check(ctx); err != nil {
+			return e.findings, err
+		}
+	}
+	return e.findings, nil
+}
+
 func (e *exam) tell(s Severity, check, object, message string, fix ...string) {
 	e.findings = append(e.findings, Finding{Severity: s, Check: check, Object: object, Message: message, Fix: fix})
 }
+
+// late says of the last finding that it is no reason not to start.
+func (e *exam) late() { e.findings[len(e.findings)-1].Late = true }
 
 // connect opens the connections. A URL that cannot be used is a finding.
 func (e *exam) connect(ctx context.Context) error {

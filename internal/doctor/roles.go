@@ -20,7 +20,7 @@ type role struct {
 func (e *exam) readRole(ctx context.Context, who string) (*role, error) {
 	var r role
 	err := e.conn.QueryRow(ctx, `
-SELECT rolcanlogin, rolsuper, rolinherit, rolbypassrls, rolreplication, rolcreaterole,
+SELECT rolcanlogin, rolsuper, rolinherit, rolbypassrls, `+migrations.MayReplicate+`, rolcreaterole,
        EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid AND m.roleid = 'pg_read_all_data'::regrole)
 FROM pg_roles r WHERE rolname = $1`, who).
 		Scan(&r.login, &r.super, &r.inherit, &r.bypass, &r.replication, &r.createRole, &r.reads)
@@ -77,18 +77,18 @@ func (e *exam) loginFitness(ctx context.Context) error {
 		return err
 	}
 	before := len(e.findings)
-	object := "login " + name(e.login)
+	object, alter := "login "+name(e.login), "ALTER ROLE "+name(e.login)+" "
 	for _, c := range []struct {
 		is        bool
 		what, fix string
 	}{
-		{r.super, "it is a superuser, whom no policy binds", "NOSUPERUSER"},
-		{r.bypass, "it has BYPASSRLS: a policy that resets the role would see all rows", "NOBYPASSRLS"},
-		{r.createRole, "it has CREATEROLE, more than the service needs", "NOCREATEROLE"},
-		{!r.replication && !r.super, "it lacks REPLICATION, so it cannot read the log", "REPLICATION"},
+		{r.super, "it is a superuser, whom no policy binds", alter + "NOSUPERUSER"},
+		{r.bypass, "it has BYPASSRLS: a policy that resets the role would see all rows", alter + "NOBYPASSRLS"},
+		{r.createRole, "it has CREATEROLE, more than the service needs", alter + "NOCREATEROLE"},
+		{!r.replication && !r.super, "it lacks REPLICATION, so it cannot read the log", e.host.Host.ReplicationSQL(e.login)},
 	} {
 		if c.is {
-			e.tell(Fatal, "login", object, c.what, "ALTER ROLE "+name(e.login)+" "+c.fix)
+			e.tell(Fatal, "login", object, c.what, c.fix)
 		}
 	}
 	if !r.super {
@@ -96,7 +96,7 @@ func (e *exam) loginFitness(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(e.findings) > before || slices.ContainsFunc(e.findings, func(f Finding) bool { return f.Check == "role" && f.Severity == Fatal }) {
+	if e.cfg.Running || len(e.findings) > before || slices.ContainsFunc(e.findings, func(f Finding) bool { return f.Check == "role" && f.Severity == Fatal }) {
 		return nil
 	}
 	// What is left is told in one line: among it a replication connection, which no query can

@@ -30,16 +30,18 @@ FROM pg_replication_slots WHERE slot_name = $1`, []any{e.cfg.Slot},
 	case !found:
 		e.tell(Note, "slot", object, "it does not exist yet: serve makes it")
 	case plugin != "pgoutput" || database != here:
-		e.tell(Fatal, "slot", object, fmt.Sprintf("it belongs to something else (plugin %s, database %s)", plugin, database),
+		e.tell(Fatal, "slot", object, foreign(plugin, database),
 			"give serve another --slot; or, where nobody needs this one:", drop)
 	case temporary:
 		e.tell(Fatal, "slot", object, "it is temporary: it goes with the session that made it, and with it the place to go on from",
 			"end that session; or give serve another --slot")
 	case status == "lost":
 		e.tell(Fatal, "slot", object, "it is lost: the server removed WAL that it needs (max_slot_wal_keep_size); clients that resume start over", drop)
+		e.late()
 	case status == "unreserved":
 		e.tell(Fatal, "slot", object, fmt.Sprintf("it is about to be lost: it holds %s and the next checkpoint may remove WAL that it needs", bytes(retained)),
 			"start the service, and ALTER SYSTEM SET max_slot_wal_keep_size to more, then SELECT pg_reload_conf()")
+		e.late()
 	case lag > e.cfg.RetainedWAL:
 		e.tell(Warning, "slot", object, fmt.Sprintf("it holds %s of WAL, %s of it for a transaction that is still open%s", bytes(retained), bytes(lag), left(safe)),
 			"end the oldest transaction (see below)")
@@ -51,6 +53,13 @@ FROM pg_replication_slots WHERE slot_name = $1`, []any{e.cfg.Slot},
 			"look at the service's log")
 	}
 	return nil
+}
+
+func foreign(plugin, database string) string {
+	if plugin == "none" {
+		return "it belongs to something else: it is physical and not logical"
+	}
+	return fmt.Sprintf("it belongs to something else (plugin %s, database %s)", plugin, database)
 }
 
 func left(safe int64) string {
