@@ -84,6 +84,8 @@ func TestPrecedenceOfEveryFlag(t *testing.T) {
 	for _, command := range parser.Model.Leaves(true) {
 		for _, flag := range command.Flags {
 			t.Run(command.Path()+" --"+flag.Name, func(t *testing.T) {
+				t.Setenv(flag.Envs[0], "") // so that it is put back
+				_ = os.Unsetenv(flag.Envs[0])
 				inFile, inEnv, onLine := threeValues(flag)
 				text := inFile
 				if flag.IsSlice() {
