@@ -54,9 +54,12 @@ func (d *Dispatcher) use(c *schema.Catalog) {
 	}
 	d.matcher.bindings.forget()
 	clear(d.refreshed)
+	d.carry()
 	for _, s := range subs {
 		d.recompile(s, c)
+		d.registry.moves(s)
 	}
+	d.registry.settle()
 }
 
 // recompile makes a running subscription one of a new catalog.
@@ -182,7 +185,7 @@ func (d *Dispatcher) fits(events map[uint32][]*cdc.Event) bool {
 	fits := true
 	for oid, of := range events {
 		t := d.registry.present().Table(oid)
-		if t == nil || len(d.registry.of(oid)) == 0 {
+		if t == nil || !d.registry.serves(t) {
 			continue
 		}
 		for _, e := range of {

@@ -28,7 +28,7 @@ func (m *matcher) facts(ctx context.Context, subjects []subject, lanes []*lane, 
 			facts = &schema.Facts{}
 		}
 		l.facts = facts
-		for i := range subjects {
+		for _, i := range l.subjects {
 			// Only what is visible goes on to the filter: what it asks tells of the row (S41).
 			_, _ = l.sees(subjects[i].old, subjects[i].before, verdicts[l.principal])
 			_, _ = l.sees(subjects[i].new, subjects[i].after, verdicts[l.principal])

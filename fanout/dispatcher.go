@@ -38,11 +38,13 @@ type Dispatcher struct {
 	// What follows is Run's alone.
 
 	w     *writer
-	lanes []*lane // memory of table
+	lanes []*lane // memory of events
 	// inside tells that the last batch was not its transaction's last.
 	inside bool
-	// tailed are the subscriptions with a frame held back.
-	tailed map[*Subscription]struct{}
+	// tailed are the lanes with a frame held back; carried are frames held back for
+	// subscriptions that have changed their class since.
+	tailed  map[*lane]struct{}
+	carried map[*Subscription]*hit
 	// refreshed are the relations that the catalog was already read anew for, in vain.
 	refreshed map[*cdc.Relation]struct{}
 	// follower is the Judge, where it is one. regrouped tells that the present transaction has
@@ -62,12 +64,12 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	return &Dispatcher{
 		follower: follower,
-		cfg:      cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog), roster: newRoster(), tally: newTally(),
+		cfg:      cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog, cfg.Judge), roster: newRoster(), tally: newTally(),
 		matcher:   matcher{judge: cfg.Judge, comparer: cfg.Comparer, bindings: &bindings{}, log: cfg.Logger},
 		armed:     make(chan struct{}),
 		snapshots: make(chan struct{}, cfg.Limits.Snapshots), replays: make(chan struct{}, cfg.Limits.Replays),
 		newJob: make(chan struct{}, 1), newCatalog: make(chan struct{}, 1),
-		w: newWriter(cfg.Cursors), tailed: map[*Subscription]struct{}{}, refreshed: map[*cdc.Relation]struct{}{},
+		w: newWriter(cfg.Cursors), tailed: map[*lane]struct{}{}, carried: map[*Subscription]*hit{}, refreshed: map[*cdc.Relation]struct{}{},
 	}, nil
 }
 
@@ -149,7 +151,7 @@ func (d *Dispatcher) lost(newest cdc.Position) {
 	d.log.Error("the bus no longer holds what was to be dispatched: every subscription resyncs", "position", newest.String())
 	d.registry.enter(newest.Commit, 0)
 	d.inside = newest.Seq != cdc.EndOfTransaction
-	clear(d.tailed)
+	d.dropTails()
 	d.regrouped = false
 	if d.follower != nil {
 		d.follower.Lost()
@@ -245,6 +247,7 @@ func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
 	}
 	if !d.inside {
 		d.renew()
+		d.registry.settle()
 	}
 	d.inside = !b.Last
 	d.w.turn(b)
@@ -292,63 +295,143 @@ func (d *Dispatcher) resyncEveryone(b *cdc.Batch, reason string) {
 		d.registry.settled.clear() // transactions of another history may never be visible here
 	}
 	for _, s := range d.registry.all() {
-		if s.begin(&b.Transaction) != nil {
+		if s.concerned(&b.Transaction) {
 			d.resync(s, reason)
 		}
 	}
-	clear(d.tailed)
+	d.dropTails()
 }
+
+// chunkEvents is how many events are matched at once: with as many images, and their principals,
+// the verdicts stay few.
+const chunkEvents = 512
 
 // table matches and delivers a batch's events of one table.
 func (d *Dispatcher) table(ctx context.Context, b *cdc.Batch, oid uint32, events []*cdc.Event) error {
-	lanes := d.lanes[:0]
-	for _, s := range d.registry.of(oid) {
-		if l := s.begin(&b.Transaction); l != nil {
-			lanes = append(lanes, l)
-		}
-	}
-	d.lanes = lanes
-	if len(lanes) == 0 {
+	t, kinds, ok := d.registry.table(oid)
+	if !ok {
 		return nil
 	}
-	if err := d.matcher.match(ctx, d.w, events, lanes); err != nil {
+	for len(events) > 0 {
+		n := min(len(events), chunkEvents)
+		last := b.Last && n == len(events)
+		if err := d.events(ctx, b, t, kinds, events[:n], last); err != nil {
+			return err
+		}
+		events = events[n:]
+	}
+	return nil
+}
+
+// events matches and delivers events of one table; last tells that they are the last of their
+// transaction there.
+func (d *Dispatcher) events(ctx context.Context, b *cdc.Batch, t *table, kinds schema.KindSet, events []*cdc.Event, last bool) error {
+	subjects, reason := d.matcher.bind(t.schema, kinds, events)
+	if reason != "" {
+		d.resyncTable(b, t, reason)
+		return nil
+	}
+	lanes := d.registry.find(t, d.lanes[:0], &b.Transaction, subjects)
+	d.lanes = lanes
+	if err := d.matcher.match(ctx, d.w, subjects, lanes); err != nil {
 		return err
 	}
 	for _, l := range lanes {
-		d.deliver(b, l)
+		d.deliver(b, l, last)
+		l.end()
 	}
 	clear(lanes)
 	return nil
 }
 
-// deliver hands a lane's frames on, or has its subscription resync: then none of the batch's.
-func (d *Dispatcher) deliver(b *cdc.Batch, l *lane) {
-	if b.Last && l.resync == "" {
+// resyncTable has everybody resync who follows a table, of which something cannot be told.
+func (d *Dispatcher) resyncTable(b *cdc.Batch, t *table, reason string) {
+	for _, c := range d.registry.classes(t) {
+		d.resyncClass(b, &c.lane, reason)
+	}
+}
+
+func (d *Dispatcher) resyncClass(b *cdc.Batch, l *lane, reason string) {
+	l.tail = nil
+	delete(d.tailed, l)
+	for _, s := range l.class.appendConcerned(nil, &b.Transaction) {
+		delete(d.carried, s)
+		d.resync(s, reason)
+	}
+}
+
+// deliver hands a lane's frames on, or has its subscriptions resync: then none of those.
+func (d *Dispatcher) deliver(b *cdc.Batch, l *lane, last bool) {
+	if last && l.resync == "" {
 		l.finish(d.w)
 	}
 	if l.resync != "" {
-		l.tail = nil
-		delete(d.tailed, l.sub)
-		d.resync(l.sub, l.resync)
+		d.resyncClass(b, l, l.resync)
 		return
 	}
 	if l.tail != nil {
-		d.tailed[l.sub] = struct{}{}
+		d.tailed[l] = struct{}{}
 	} else {
-		delete(d.tailed, l.sub)
+		delete(d.tailed, l)
 	}
-	l.sub.deliver(l)
+	if len(d.carried) > 0 && (l.tail != nil || len(l.frames) > 0) {
+		for _, s := range l.class.appendConcerned(nil, &b.Transaction) {
+			d.handOn(b, s, false)
+		}
+	}
+	l.class.deliver(&b.Transaction, l.frames)
 }
 
 // finish writes the frames that were held back until the end of the transaction, on the
-// subscriptions that its last batch had nothing for.
+// lanes that its last batch had nothing for.
 func (d *Dispatcher) finish(b *cdc.Batch) {
-	for s := range d.tailed {
-		if l := s.begin(&b.Transaction); l != nil {
-			d.deliver(b, l)
+	for l := range d.tailed {
+		l.begin(l.view, &b.Transaction)
+		d.deliver(b, l, true)
+		l.end()
+	}
+	for s := range d.carried {
+		d.handOn(b, s, true)
+	}
+	d.dropTails()
+}
+
+// carry keeps the frames that are held back for the members of classes, who are about to become
+// members of others in the middle of a transaction.
+func (d *Dispatcher) carry() {
+	for l := range d.tailed {
+		for _, s := range l.class.appendMembers(nil) {
+			d.carried[s] = l.tail
 		}
+		l.tail = nil
 	}
 	clear(d.tailed)
+}
+
+// handOn gives a subscription the frame that was carried for it, if any.
+func (d *Dispatcher) handOn(b *cdc.Batch, s *Subscription, last bool) {
+	h := d.carried[s]
+	if h == nil {
+		return
+	}
+	delete(d.carried, s)
+	l := lane{}
+	l.write(d.w, h, last)
+	switch {
+	case !s.concerned(&b.Transaction):
+	case l.resync != "":
+		d.resync(s, l.resync)
+	default:
+		s.deliver(&b.Transaction, l.frames, newRun(l.frames))
+	}
+}
+
+func (d *Dispatcher) dropTails() {
+	for l := range d.tailed {
+		l.tail = nil
+	}
+	clear(d.tailed)
+	clear(d.carried)
 }
 
 // progress tells the subscriptions that ask for it how far they are.
@@ -357,6 +440,7 @@ func (d *Dispatcher) progress() {
 	if d.inside || pos.IsZero() {
 		return // at the end of the transaction, or at its next end, is soon enough
 	}
+	d.registry.settle()
 	cursor := d.cfg.Cursors.Encode(pos)
 	for _, s := range d.registry.all() {
 		s.tell(pos, schema.Change{Kind: schema.KindProgress, Cursor: cursor})

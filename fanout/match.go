@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
@@ -18,11 +19,14 @@ type matcher struct {
 	log      *slog.Logger
 }
 
-// A lane takes what one reading of the stream, live or a replay, makes for one subscription.
+// A lane takes what one reading of the stream, live or a replay, makes for one class of
+// subscriptions.
 type lane struct {
-	sub  *Subscription
-	view view
-	gen  uint64
+	class *class // nil in a replay
+	view  view
+	// listed tells that the lane takes part in the present match, with these of its subjects.
+	listed   bool
+	subjects []int32
 
 	principal int           // index in the question
 	facts     *schema.Facts // of the batch, where the filter asks for any
@@ -34,9 +38,25 @@ type lane struct {
 	resync string
 }
 
-func (l *lane) reset(v view) {
+// begin has the lane take part in a match of events of a transaction.
+func (l *lane) begin(v view, tx *cdc.Transaction) {
+	if l.tail != nil && l.tail.pos.Commit != tx.Commit {
+		l.tail = nil // of a transaction whose end everybody has left
+	}
+	l.view, l.frames, l.resync, l.listed, l.subjects = v, l.frames[:0], "", true, l.subjects[:0]
+}
+
+// keptFrames is how many frames a lane keeps the memory of: most classes get few, now and then.
+const keptFrames = 64
+
+// end lets go of what the match was about.
+func (l *lane) end() {
+	l.listed = false
 	clear(l.frames)
-	l.view, l.facts, l.frames, l.resync = v, nil, l.frames[:0], ""
+	l.facts = nil
+	if cap(l.frames) > keptFrames {
+		l.frames, l.subjects = nil, nil
+	}
 }
 
 // A subject is one event of a table with what is needed to judge it. Its images are in the
@@ -45,32 +65,52 @@ type subject struct {
 	event         *cdc.Event
 	old, new      cdc.Row
 	before, after int
-	// broken tells that an image which the transition needs is not in the stream.
-	broken bool
+	// asked tells that a lane looks at it, broken that an image which the transition needs is
+	// not in the stream.
+	asked, broken bool
 }
 
-// match makes the frames of a batch's events, which are all of one table, on lanes of
-// subscriptions to that table. Its error is that ctx has ended.
-func (m *matcher) match(ctx context.Context, w *writer, events []*cdc.Event, lanes []*lane) error {
+// bind makes subjects of those of a table's events that kinds want. The reason is why whoever
+// follows the table must resync, or "".
+func (m *matcher) bind(t *schema.Table, kinds schema.KindSet, events []*cdc.Event) (subjects []subject, reason string) {
 	for _, e := range events {
 		if e.Op == cdc.Gap {
-			resyncAll(lanes, e.Reason)
-			return nil
+			return nil, e.Reason
 		}
 	}
-	q := authz.Question{XID: w.batch.XID, Commit: w.batch.Commit, Table: lanes[0].view.op.Table}
-	subjects, ok := m.subjects(&q, events, lanes)
-	if !ok {
-		resyncAll(lanes, reasonUndecodable)
+	out := make([]subject, 0, len(events))
+	for _, e := range events {
+		if !wants(kinds, e.Op) {
+			continue
+		}
+		b, err := m.bindings.get(t, e.Relation)
+		if err != nil {
+			return nil, reasonUndecodable
+		}
+		s := subject{event: e, before: -1, after: -1, broken: broken(e)}
+		if !s.broken {
+			s.old, s.new = b.Image(e.Old), b.Image(e.New)
+		}
+		out = append(out, s)
+	}
+	return out, ""
+}
+
+// match makes the frames of subjects, which are all of one table, on the lanes that have them to
+// look at. Its error is that ctx has ended.
+func (m *matcher) match(ctx context.Context, w *writer, subjects []subject, lanes []*lane) error {
+	if len(lanes) == 0 {
 		return nil
 	}
-	verdicts, err := m.ask(ctx, &q, lanes)
+	q := authz.Question{XID: w.batch.XID, Commit: w.batch.Commit, Table: lanes[0].view.op.Table}
+	question(&q, subjects, lanes)
+	verdicts, err := m.ask(ctx, &q)
 	if err != nil {
 		return err
 	}
 	m.facts(ctx, subjects, lanes, verdicts)
-	for i := range subjects {
-		for _, l := range lanes {
+	for _, l := range lanes {
+		for _, i := range l.subjects {
 			if l.resync == "" {
 				l.step(w, &subjects[i], verdicts[l.principal])
 			}
@@ -79,17 +119,13 @@ func (m *matcher) match(ctx context.Context, w *writer, events []*cdc.Event, lan
 	return nil
 }
 
-func resyncAll(lanes []*lane, reason string) {
+// question puts the images that lanes look at into the question, and their distinct principals,
+// each with the images that matter to it.
+func question(q *authz.Question, subjects []subject, lanes []*lane) {
 	for _, l := range lanes {
-		l.resync = reason
-	}
-}
-
-// subjects binds the events that any lane wants, and puts their images into the question.
-func (m *matcher) subjects(q *authz.Question, events []*cdc.Event, lanes []*lane) ([]subject, bool) {
-	var kinds schema.KindSet
-	for _, l := range lanes {
-		kinds |= l.view.op.Kinds
+		for _, i := range l.subjects {
+			subjects[i].asked = true
+		}
 	}
 	ask := func(image cdc.Row, old bool) int {
 		if image == nil {
@@ -99,22 +135,47 @@ func (m *matcher) subjects(q *authz.Question, events []*cdc.Event, lanes []*lane
 		q.Old = append(q.Old, old)
 		return len(q.Images) - 1
 	}
-	out := make([]subject, 0, len(events))
-	for _, e := range events {
-		if !wants(kinds, e.Op) {
-			continue
-		}
-		b, err := m.bindings.get(q.Table, e.Relation)
-		if err != nil {
-			return nil, false
-		}
-		s := subject{event: e, old: b.Image(e.Old), new: b.Image(e.New), before: -1, after: -1}
-		if s.broken = broken(e); !s.broken {
+	for i := range subjects {
+		if s := &subjects[i]; s.asked && !s.broken {
 			s.before, s.after = ask(s.old, true), ask(s.new, false)
 		}
-		out = append(out, s)
 	}
-	return out, true
+	index := map[authz.Key]int{}
+	for _, l := range lanes {
+		key := l.view.principal.Key()
+		n, ok := index[key]
+		if !ok {
+			n = len(q.Principals)
+			index[key] = n
+			q.Principals = append(q.Principals, l.view.principal)
+		}
+		l.principal = n
+	}
+	if len(q.Principals) > 1 {
+		q.Wanted = matter(len(q.Principals), subjects, lanes)
+	}
+}
+
+// matter gives for each principal the images that its lanes look at.
+func matter(principals int, subjects []subject, lanes []*lane) [][]int32 {
+	out := make([][]int32, principals)
+	for _, l := range lanes {
+		list := out[l.principal]
+		shared := list != nil
+		for _, i := range l.subjects {
+			for _, n := range [...]int{subjects[i].before, subjects[i].after} {
+				if n >= 0 {
+					list = append(list, int32(n)) //nolint:gosec // there are few
+				}
+			}
+		}
+		if shared {
+			slices.Sort(list)
+			list = slices.Compact(list)
+		}
+		out[l.principal] = list
+	}
+	return out
 }
 
 // broken tells that an event lacks an image that says who saw the row: under any identity but
@@ -132,20 +193,8 @@ func broken(e *cdc.Event) bool {
 	return false
 }
 
-// ask judges all images for all distinct principals at once, and tells each lane its row of
-// the answer.
-func (m *matcher) ask(ctx context.Context, q *authz.Question, lanes []*lane) ([][]authz.Verdict, error) {
-	index := map[authz.Key]int{}
-	for _, l := range lanes {
-		key := l.view.principal.Key()
-		n, ok := index[key]
-		if !ok {
-			n = len(q.Principals)
-			index[key] = n
-			q.Principals = append(q.Principals, l.view.principal)
-		}
-		l.principal = n
-	}
+// ask judges all images for all distinct principals at once.
+func (m *matcher) ask(ctx context.Context, q *authz.Question) ([][]authz.Verdict, error) {
 	if len(q.Images) == 0 {
 		return make([][]authz.Verdict, len(q.Principals)), nil
 	}
@@ -159,12 +208,9 @@ func (m *matcher) ask(ctx context.Context, q *authz.Question, lanes []*lane) ([]
 	return verdicts, nil
 }
 
-// step makes the frame of one event for one subscription, if it gets one.
+// step makes the frame of one event for one class, if it gets one.
 func (l *lane) step(w *writer, s *subject, verdicts []authz.Verdict) {
 	kinds := l.view.op.Kinds
-	if !wants(kinds, s.event.Op) {
-		return
-	}
 	if s.broken {
 		l.resync = reasonUndecodable
 		return
@@ -183,7 +229,7 @@ func (l *lane) step(w *writer, s *subject, verdicts []authz.Verdict) {
 	l.hit(w, hit{view: l.view, kind: kind, old: s.old, new: s.new, pos: cdc.Position{Commit: w.batch.Commit, Seq: s.event.Seq}})
 }
 
-// sees tells whether the subscription sees an image: first the policies, then where, so that
+// sees tells whether the class sees an image: first the policies, then where, so that
 // where never tells anything of a row that policies hide. The reason is why it cannot be told.
 func (l *lane) sees(image cdc.Row, n int, verdicts []authz.Verdict) (seen bool, reason string) {
 	if n < 0 {

@@ -3,12 +3,12 @@ package fanout
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/fanout/bus/membus"
 	"github.com/rowtide/rowtide/schema"
 )
 
@@ -19,8 +19,16 @@ func (j allVisible) Judge(context.Context, authz.Question) ([][]authz.Verdict, e
 	return j.verdicts, nil
 }
 
-// rig is a matcher with lanes of one principal and document.
-func rig(tb testing.TB, lanes int) (matcher, *cdc.Batch, []*cdc.Event, []*lane) {
+// noRows is a Snapshotter of an empty table.
+type noRows struct{}
+
+func (noRows) Snapshot(context.Context, *authz.Principal, *schema.Table, []bool, []uint32, func(cdc.Snapshot) error, func(cdc.Row) error) error {
+	return nil
+}
+
+// rig is a dispatcher that does not run, with live subscriptions of one principal to a table, and
+// an update that all of them get.
+func rig(tb testing.TB, subscriptions int, where func(i int) string) (*Dispatcher, *cdc.Batch, []*Subscription) {
 	tb.Helper()
 	column := func(n int16, name string) schema.ColumnDef {
 		return schema.ColumnDef{
@@ -46,43 +54,73 @@ func rig(tb testing.TB, lanes int) (matcher, *cdc.Batch, []*cdc.Event, []*lane) 
 		Op: cdc.Update, Relation: rel,
 		Old: cdc.Row{cdc.TextValue("1"), cdc.TextValue("a")}, New: cdc.Row{cdc.TextValue("1"), cdc.TextValue("b")},
 	}}}
-	p := authz.NewPrincipal("web_user", "ann", nil, time.Time{})
-	v, err := compile(c, p, schema.Request{Query: "subscription { notes { kind row { id text } old { text } cursor } }"})
+	codec, err := NewCursorCodec(CursorConfig{Secret: make([]byte, 32)})
 	if err != nil {
-		tb.Fatalf("compile: %v", err)
+		tb.Fatalf("make codec: %v", err)
 	}
-	m := matcher{judge: allVisible{[][]authz.Verdict{{authz.Visible, authz.Visible}}}, bindings: &bindings{}}
-	return m, b, []*cdc.Event{&b.Events[0]}, slices.Collect(func(yield func(*lane) bool) {
-		for range lanes {
-			if !yield(&lane{view: v}) {
-				return
-			}
+	mem, err := membus.New(membus.Config{})
+	if err != nil {
+		tb.Fatalf("make bus: %v", err)
+	}
+	judge := allVisible{[][]authz.Verdict{{authz.Visible, authz.Visible}}}
+	d, err := New(Config{Bus: mem, Judge: judge, Snapshots: noRows{}, Catalog: c, Cursors: codec})
+	if err != nil {
+		tb.Fatalf("make dispatcher: %v", err)
+	}
+	p := authz.NewPrincipal("web_user", "ann", nil, time.Time{})
+	subs := make([]*Subscription, subscriptions)
+	for i := range subs {
+		req := schema.Request{Query: "subscription { notes" + where(i) + " { kind row { id text } old { text } cursor } }"}
+		v, err := compile(c, p, req)
+		if err != nil {
+			tb.Fatalf("compile: %v", err)
 		}
-	})
+		subs[i] = newSubscription(d, d.Open(p), req, v)
+		subs[i].phase = live
+		if added, err := d.registry.add(subs[i], 1, c); !added || err != nil {
+			tb.Fatalf("add: %v, %v", added, err)
+		}
+	}
+	return d, b, subs
+}
+
+func all(int) string { return "" }
+
+// cycle dispatches the update and takes what it made, and gives how many subscriptions got it.
+func cycle(tb testing.TB, d *Dispatcher, b *cdc.Batch, subs []*Subscription) int {
+	tb.Helper()
+	d.inside = false
+	if err := d.dispatch(context.Background(), b); err != nil {
+		tb.Fatalf("dispatch: %v", err)
+	}
+	got := 0
+	for _, s := range subs {
+		s.sent()
+		out, err := s.take()
+		if err != nil || len(out) > 1 {
+			tb.Fatalf("%d payloads, %v", len(out), err)
+		}
+		got += len(out)
+	}
+	return got
 }
 
 func TestMatchingAllocatesNothingPerSubscriber(t *testing.T) {
 	const many = 1000
 	allocs := map[int]float64{}
 	for _, n := range []int{1, many} {
-		m, b, events, lanes := rig(t, n)
-		codec, err := NewCursorCodec(CursorConfig{Secret: make([]byte, 32)})
-		if err != nil {
-			t.Fatalf("make codec: %v", err)
-		}
-		w := newWriter(codec)
+		d, b, subs := rig(t, n, all)
 		allocs[n] = testing.AllocsPerRun(20, func() {
-			w.turn(b)
-			for _, l := range lanes {
-				l.reset(l.view)
-			}
-			if err := m.match(context.Background(), w, events, lanes); err != nil {
-				t.Errorf("match: %v", err)
+			if got := cycle(t, d, b, subs); got != n {
+				t.Errorf("%d of %d got the change", got, n)
 			}
 		})
-		for _, l := range lanes {
-			if len(l.frames) != 1 || &l.frames[0].payload[0] != &lanes[0].frames[0].payload[0] {
-				t.Fatalf("lane has %d frames, or its own bytes", len(l.frames))
+		if err := d.dispatch(context.Background(), b); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range subs {
+			if &s.queue[0].payloads[0][0] != &subs[0].queue[0].payloads[0][0] {
+				t.Fatal("a subscription has its own bytes")
 			}
 		}
 	}
@@ -91,26 +129,40 @@ func TestMatchingAllocatesNothingPerSubscriber(t *testing.T) {
 	}
 }
 
-func BenchmarkMatch(b *testing.B) {
+func BenchmarkDispatch(b *testing.B) {
 	for _, n := range []int{1, 100, 10_000} {
 		b.Run(fmt.Sprintf("%d subscribers", n), func(b *testing.B) {
-			m, batch, events, lanes := rig(b, n)
-			codec, err := NewCursorCodec(CursorConfig{Secret: make([]byte, 32)})
-			if err != nil {
-				b.Fatalf("make codec: %v", err)
-			}
-			w := newWriter(codec)
+			d, batch, subs := rig(b, n, all)
 			b.ReportAllocs()
 			for b.Loop() {
-				w.turn(batch)
-				for _, l := range lanes {
-					l.reset(l.view)
-				}
-				if err := m.match(context.Background(), w, events, lanes); err != nil {
-					b.Fatal(err)
-				}
+				cycle(b, d, batch, subs)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/subscriber")
+		})
+	}
+}
+
+// BenchmarkMatch finds, among subscriptions that each ask for another row, the one that a change
+// concerns.
+func BenchmarkMatch(b *testing.B) {
+	for _, n := range []int{1, 1000, 100_000} {
+		b.Run(fmt.Sprintf("%d subscriptions", n), func(b *testing.B) {
+			d, batch, _ := rig(b, n, func(i int) string { return fmt.Sprintf(`(where: {id: {eq: "%d"}})`, i+1) })
+			t, kinds, ok := d.registry.table(1)
+			if !ok {
+				b.Fatal("no table")
+			}
+			events := []*cdc.Event{&batch.Events[0]}
+			var lanes []*lane
+			b.ReportAllocs()
+			for b.Loop() {
+				subjects, _ := d.matcher.bind(t.schema, kinds, events)
+				lanes = d.registry.find(t, lanes[:0], &batch.Transaction, subjects)
+				if len(lanes) != 1 {
+					b.Fatalf("%d lanes", len(lanes))
+				}
+				lanes[0].end()
+			}
 		})
 	}
 }

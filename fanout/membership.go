@@ -49,7 +49,7 @@ func (d *Dispatcher) regroup(b *cdc.Batch) {
 	d.regrouped = false
 	byTable := map[*schema.Table][]*Subscription{}
 	for _, s := range d.registry.all() {
-		if s.begin(&b.Transaction) != nil { // the others start behind it, or read the bus by themselves
+		if s.concerned(&b.Transaction) { // the others start behind it, or read the bus by themselves
 			t := s.present().op.Table
 			byTable[t] = append(byTable[t], s)
 		}

@@ -9,13 +9,19 @@ import (
 	"github.com/rowtide/rowtide/schema"
 )
 
-// A registry knows all subscriptions, by the OID of their table, and what a new one must agree
-// on with the dispatcher in one step: the catalog, and the transaction that it starts behind.
+// A registry knows all subscriptions, by table and class, and what a new one must agree on with
+// the dispatcher in one step: the catalog, and the transaction that it starts behind.
+//
+// Its lock is taken before that of a class, and that before a subscription's.
 type registry struct {
+	narrower Narrower // nil for none
+
 	mu      sync.Mutex
 	catalog *schema.Catalog
-	tables  map[uint32]*members
+	tables  map[*schema.Table]*table
 	count   int
+	// moving are subscriptions whose view may be of another class now.
+	moving []*Subscription
 	// current is the end of the transaction that is, or was last, dispatched. A subscription
 	// that attaches gets everything behind it; settled has what its snapshot must see instead.
 	current cdc.Position
@@ -26,15 +32,9 @@ type registry struct {
 	empty chan struct{}
 }
 
-// members are the subscriptions to a table. list has what set has, or is nil after a change: the
-// dispatcher reads it without the lock, so it is made anew and never changed.
-type members struct {
-	set  map[*Subscription]struct{}
-	list []*Subscription
-}
-
-func newRegistry(c *schema.Catalog) *registry {
-	return &registry{catalog: c, tables: map[uint32]*members{}}
+func newRegistry(c *schema.Catalog, j Judge) *registry {
+	n, _ := j.(Narrower)
+	return &registry{narrower: n, catalog: c, tables: map[*schema.Table]*table{}}
 }
 
 // add registers a subscription that was compiled by that catalog. It is false where the catalog
@@ -48,32 +48,42 @@ func (r *registry) add(s *Subscription, oid uint32, compiledBy *schema.Catalog) 
 	if compiledBy != r.catalog {
 		return false, nil
 	}
-	m := r.tables[oid]
-	if m == nil {
-		m = &members{set: map[*Subscription]struct{}{}}
-		r.tables[oid] = m
-	}
-	m.set[s], m.list = struct{}{}, nil
 	s.oid = oid
+	r.enterLocked(s)
 	r.count++
 	return true, nil
+}
+
+// enterLocked makes a subscription a member of the class of its present view.
+func (r *registry) enterLocked(s *Subscription) {
+	v := s.present()
+	t := r.tables[v.op.Table]
+	if t == nil {
+		t = newTable(v.op.Table)
+		r.tables[v.op.Table] = t
+	}
+	t.class(v, r.narrower).enter(s)
+	t.size++
+}
+
+// leaveLocked takes it out of its class.
+func (r *registry) leaveLocked(s *Subscription) {
+	c := s.class
+	if c.leave(s) {
+		c.table.forget(c)
+	}
+	if c.table.size--; c.table.size == 0 {
+		delete(r.tables, c.table.schema)
+	}
 }
 
 func (r *registry) remove(s *Subscription) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := r.tables[s.oid]
-	if m == nil {
+	if s.class == nil {
 		return
 	}
-	if _, ok := m.set[s]; !ok {
-		return
-	}
-	delete(m.set, s)
-	m.list = nil
-	if len(m.set) == 0 {
-		delete(r.tables, s.oid)
-	}
+	r.leaveLocked(s)
 	r.count--
 	if r.count == 0 && r.empty != nil {
 		close(r.empty)
@@ -81,18 +91,83 @@ func (r *registry) remove(s *Subscription) {
 	}
 }
 
-// of gives the subscriptions to a table. The list is shared.
-func (r *registry) of(oid uint32) []*Subscription {
+// moves notes that the view of a subscription has changed.
+func (r *registry) moves(s *Subscription) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := r.tables[oid]
-	if m == nil {
-		return nil
+	if !s.moving {
+		s.moving = true
+		r.moving = append(r.moving, s)
 	}
-	if m.list == nil {
-		m.list = slices.Collect(maps.Keys(m.set))
+}
+
+// settle puts the subscriptions whose view has changed into their classes. The dispatcher calls it
+// between transactions, so that each gets every transaction from one class alone: what a view
+// changes to in the middle of one counts from the next on.
+func (r *registry) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.moving {
+		s.moving = false
+		if s.class != nil {
+			r.leaveLocked(s)
+			r.enterLocked(s)
+		}
 	}
-	return m.list
+	clear(r.moving)
+	r.moving = r.moving[:0]
+}
+
+// serves tells whether there are subscriptions to a table.
+func (r *registry) serves(t *schema.Table) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tables[t] != nil
+}
+
+// table gives a table that there are subscriptions to, and the kinds that they want.
+func (r *registry) table(oid uint32) (*table, schema.KindSet, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.tables[r.catalog.Table(oid)]
+	if t == nil {
+		return nil, 0, false
+	}
+	return t, t.wanted(), true
+}
+
+// find appends the lanes of the classes that subjects may concern, each with those that it has to
+// look at.
+func (r *registry) find(t *table, lanes []*lane, tx *cdc.Transaction, subjects []subject) []*lane {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range subjects {
+		n := int32(i) //nolint:gosec // there are few
+		t.find(&subjects[i], func(c *class) {
+			l := &c.lane
+			if !wants(c.view.op.Kinds, subjects[i].event.Op) {
+				return
+			}
+			if !l.listed {
+				if !c.concerned(tx) {
+					return
+				}
+				l.begin(c.view, tx)
+				lanes = append(lanes, l)
+			}
+			if k := len(l.subjects); k == 0 || l.subjects[k-1] != n {
+				l.subjects = append(l.subjects, n)
+			}
+		})
+	}
+	return lanes
+}
+
+// classes gives those of a table.
+func (r *registry) classes(t *table) []*class {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(t.classes))
 }
 
 func (r *registry) all() []*Subscription {
@@ -103,8 +178,10 @@ func (r *registry) all() []*Subscription {
 
 func (r *registry) allLocked() []*Subscription {
 	out := make([]*Subscription, 0, r.count)
-	for _, m := range r.tables {
-		out = slices.AppendSeq(out, maps.Keys(m.set))
+	for _, t := range r.tables {
+		for _, c := range t.classes {
+			out = c.appendMembers(out)
+		}
 	}
 	return out
 }

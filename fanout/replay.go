@@ -34,7 +34,7 @@ func (c *chase) meet(ctx context.Context) (bool, error) {
 	}
 	defer stream.Close()
 	_, target := c.d.cfg.Bus.Window()
-	r := reader{c: c, w: newWriter(c.d.cfg.Cursors), lane: lane{sub: c.s}}
+	r := reader{c: c, w: newWriter(c.d.cfg.Cursors)}
 	for attached := false; ; attached = true {
 		for c.pos.Seq != cdc.EndOfTransaction || c.pos.Compare(target) < 0 {
 			b, err := stream.Next(ctx)
@@ -86,11 +86,9 @@ func (r *reader) batch(ctx context.Context, b *cdc.Batch) error {
 	}
 	r.w.turn(b)
 	l := &r.lane
-	l.reset(r.c.s.present())
-	if len(events) > 0 {
-		if err := r.c.d.matcher.match(ctx, r.w, events, []*lane{l}); err != nil {
-			return err
-		}
+	l.begin(r.c.s.present(), &b.Transaction)
+	if err := r.match(ctx, events); err != nil {
+		return err
 	}
 	if l.resync != "" {
 		return errResync{l.resync}
@@ -104,4 +102,17 @@ func (r *reader) batch(ctx context.Context, b *cdc.Batch) error {
 		}
 	}
 	return nil
+}
+
+// match makes the frames of a table's events on the reader's lane.
+func (r *reader) match(ctx context.Context, events []*cdc.Event) error {
+	m, l := &r.c.d.matcher, &r.lane
+	var subjects []subject
+	if subjects, l.resync = m.bind(l.view.op.Table, l.view.op.Kinds, events); l.resync != "" {
+		return nil
+	}
+	for i := range subjects {
+		l.subjects = append(l.subjects, int32(i)) //nolint:gosec // there are few
+	}
+	return m.match(ctx, r.w, subjects, []*lane{l})
 }

@@ -191,6 +191,7 @@ func (s *Session) Refresh(p *authz.Principal) error {
 	same := sameClaims(old, p)
 	for _, sub := range subs {
 		sub.setPrincipal(p)
+		s.d.registry.moves(sub)
 		if !same {
 			s.d.resync(sub, reasonPolicy)
 		}
@@ -234,12 +235,12 @@ func (s *Session) remove(sub *Subscription) {
 	}
 }
 
-// reserve takes room for n bytes, or tells that there is none. One frame larger than the bound
-// passes alone.
-func (s *Session) reserve(n int) bool {
+// reserve takes room for n bytes, or tells that there is none. One frame that is larger than the
+// bound passes alone.
+func (s *Session) reserve(n int, one bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used > 0 && s.used+n > s.limit {
+	if s.used+n > s.limit && (s.used > 0 || !one) {
 		return false
 	}
 	s.used += n

@@ -29,20 +29,21 @@ type Subscription struct {
 	oid     uint32
 	// ready has a token when Next has something to look at.
 	ready chan struct{}
-	// lane is the dispatcher's alone.
-	lane lane
+	// class is what it gets its frames from, at that place; moving that it may be of another
+	// one now. The registry's lock guards them, and place that of the class too.
+	class  *class
+	place  int
+	moving bool
 
 	mu   sync.Mutex
 	view view
 	err  error // why it ended
 
-	queue, spare  [][]byte // spare is the memory of what Next gave last
+	queue         []run
+	spare         [][]byte // memory of what Next gave last
 	queued, taken int      // bytes of the queue, and of what Next gave last
 
 	phase phase
-	// gen counts the times that phase left or entered detached, so that a frame made for an
-	// earlier attachment is told from one of the present.
-	gen uint64
 	// start is the position behind which the dispatcher's frames count; told that of the last
 	// frame or PROGRESS on the queue, zero before LIVE.
 	start, told cdc.Position
@@ -89,6 +90,21 @@ type frame struct {
 	xid     uint32
 }
 
+// A run is payloads that many subscriptions may have got at once: they are shared.
+type run struct {
+	payloads [][]byte
+	bytes    int
+}
+
+func newRun(frames []frame) run {
+	r := run{payloads: make([][]byte, len(frames))}
+	for i := range frames {
+		r.payloads[i] = frames[i].payload
+		r.bytes += len(frames[i].payload)
+	}
+	return r
+}
+
 // How a subscription ends.
 type ending bool
 
@@ -99,7 +115,6 @@ const (
 
 func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view) *Subscription {
 	sub := &Subscription{d: d, id: d.roster.ids.Add(1), since: time.Now(), session: s, request: req, ready: make(chan struct{}, 1), view: v, phase: detached}
-	sub.lane.sub = sub
 	sub.about = describe(s, req, &v)
 	return sub
 }
@@ -133,15 +148,29 @@ func (s *Subscription) sent() {
 	s.session.free(n)
 }
 
+// keptPayloads is how many payloads a queue keeps the memory of: most are short, and there are
+// many.
+const keptPayloads = 64
+
 func (s *Subscription) take() ([][]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
 		return nil, s.err
 	}
-	out := s.queue
 	clear(s.spare)
-	s.queue, s.spare = s.spare[:0], out
+	out := s.spare[:0]
+	if cap(out) > keptPayloads {
+		out = nil
+	}
+	for _, r := range s.queue {
+		out = append(out, r.payloads...)
+	}
+	s.spare = out
+	clear(s.queue)
+	if s.queue = s.queue[:0]; cap(s.queue) > keptPayloads {
+		s.queue = nil
+	}
 	s.taken, s.queued = s.queued, 0
 	s.d.tally.frames.Add(uint64(len(out)))
 	s.d.tally.bytes.Add(uint64(s.taken)) //nolint:gosec // a size
@@ -216,27 +245,21 @@ func (s *Subscription) attach(start cdc.Position) {
 }
 
 func (s *Subscription) detachLocked() {
-	s.gen++
 	s.phase, s.told = detached, cdc.Position{}
 	s.held, s.heldBytes = nil, 0
 }
 
-// begin gives the lane for the frames of a transaction, or nil where the subscription gets none
-// of it. The dispatcher calls it once for each batch.
-func (s *Subscription) begin(tx *cdc.Transaction) *lane {
+// concerned tells whether the subscription gets what a transaction has for it. It does not, where
+// it starts behind it: whatever attaches does, once the transaction is the current one. So it is
+// enough to ask when frames are delivered.
+func (s *Subscription) concerned(tx *cdc.Transaction) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.phase == detached || tx.Commit <= s.start.Commit || s.sawLocked(tx.XID) {
-		return nil
-	}
-	l := &s.lane
-	if l.gen != s.gen || l.tail != nil && l.tail.pos.Commit != tx.Commit {
-		// The frame held back is of another attachment, or of a transaction that the
-		// snapshot turned out to have seen.
-		l.gen, l.tail = s.gen, nil
-	}
-	l.reset(s.view)
-	return l
+	return s.concernedLocked(tx)
+}
+
+func (s *Subscription) concernedLocked(tx *cdc.Transaction) bool {
+	return s.phase != detached && tx.Commit > s.start.Commit && !s.sawLocked(tx.XID)
 }
 
 // farPast is how many transaction ids behind a snapshot's end nothing can follow in the stream
@@ -257,27 +280,22 @@ func (s *Subscription) sawLocked(xid uint32) bool {
 	return s.seen.Sees(xid)
 }
 
-// deliver takes the frames of a lane from the dispatcher: it never waits.
-func (s *Subscription) deliver(l *lane) {
-	if len(l.frames) == 0 {
-		return
-	}
+// deliver takes frames of a transaction from the dispatcher, and the same as a run: it never waits.
+func (s *Subscription) deliver(tx *cdc.Transaction, frames []frame, r run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.gen != s.gen || s.sawLocked(l.frames[0].xid) { // perhaps only since begin
+	if !s.concernedLocked(tx) {
 		return
 	}
 	switch s.phase {
 	case holding:
-		s.holdLocked(l.frames)
+		s.holdLocked(frames)
 	case live:
-		for _, f := range l.frames {
-			if !s.enqueueLocked(f.payload) {
-				s.endLocked(ErrSlow, atOnce)
-				return
-			}
-			s.told = f.pos
+		if !s.enqueueLocked(r) {
+			s.endLocked(ErrSlow, atOnce)
+			return
 		}
+		s.told = frames[len(frames)-1].pos
 		s.wake()
 	case detached:
 	}
@@ -296,14 +314,21 @@ func (s *Subscription) holdLocked(frames []frame) {
 	s.held = append(s.held, frames...)
 }
 
-func (s *Subscription) enqueueLocked(payload []byte) bool {
-	if !s.session.reserve(len(payload)) {
+func (s *Subscription) enqueueLocked(r run) bool {
+	if !s.session.reserve(r.bytes, len(r.payloads) == 1) {
 		return false
 	}
-	s.queue = append(s.queue, payload)
-	s.queued += len(payload)
+	s.queueLocked(r)
 	return true
 }
+
+func (s *Subscription) queueLocked(r run) {
+	s.queue = append(s.queue, r)
+	s.queued += r.bytes
+}
+
+// single is a run of one payload.
+func single(payload []byte) run { return run{[][]byte{payload}, len(payload)} }
 
 // tell puts a PROGRESS frame for pos on the queue, where that is news. It is skipped where
 // there is no room: what it says comes again.
@@ -314,7 +339,7 @@ func (s *Subscription) tell(pos cdc.Position, progress schema.Change) {
 		return
 	}
 	payload, err := s.view.write(progress)
-	if err == nil && s.enqueueLocked(payload) {
+	if err == nil && s.enqueueLocked(single(payload)) {
 		s.told = pos
 		s.wake()
 	}
@@ -331,8 +356,7 @@ func (s *Subscription) push(ctx context.Context, payload []byte) error {
 		s.session.free(len(payload))
 		return s.err
 	}
-	s.queue = append(s.queue, payload)
-	s.queued += len(payload)
+	s.queueLocked(single(payload))
 	s.wake()
 	return nil
 }

@@ -14,8 +14,9 @@ import (
 // It answers as PostgreSQL would answer the same condition in SQL, NULL included, or says that
 // it cannot.
 type Filter struct {
-	table *Table
-	root  *condition
+	table     *Table
+	root      *condition
+	signature string
 }
 
 // An UnknownValueError says that an image does not know a value that is needed: it is not in the

@@ -16,7 +16,7 @@ func compileFilter(t *roleTable, l *Limits, v any) (*Filter, error) {
 	if root.always() {
 		return nil, nil //nolint:nilnil // no filter is a filter that matches all
 	}
-	return &Filter{table: t.Table, root: root}, nil
+	return &Filter{table: t.Table, root: root, signature: signFilter(v)}, nil
 }
 
 type filterCompiler struct {
