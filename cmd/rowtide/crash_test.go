@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -10,9 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/cdc"
-	"github.com/rowtide/rowtide/internal/client"
 	"github.com/rowtide/rowtide/internal/feedtest"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
@@ -27,7 +24,8 @@ func TestMain(m *testing.M) {
 
 // TestKillingTheServiceLosesNothing kills the service at random moments of a workload. The slot
 // has then never moved past a transaction that had not been handed on, each restart continues,
-// and clients that obey the whole rule end with what their SELECT returns.
+// clients that obey the whole rule end with what their SELECT returns, and clients without a
+// snapshot resume by their cursor and get everything, once and in order.
 //
 // Covers C01, C06.
 func TestKillingTheServiceLosesNothing(t *testing.T) {
@@ -43,10 +41,11 @@ func TestKillingTheServiceLosesNothing(t *testing.T) {
 	if err := w.Fill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	v := newVictim(t, db, fx)
+	v := newVictim(t, db, fx, db.Admin)
 	defer v.kill()
-	v.start(t)
 	clients := resumers(v, fx)
+	ref := reference(t, db, pgtest.New(t, fx.DDL()), fx, clients)
+	v.start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var reading, writing sync.WaitGroup
@@ -68,16 +67,48 @@ func TestKillingTheServiceLosesNothing(t *testing.T) {
 		v.look(t, db)
 		v.start(t)
 	}
-	pause(ctx, time.Second)
 	stop()
 	writing.Wait()
-	for _, c := range clients {
-		c.converge(ctx, t, db)
-	}
+	finish(ctx, t, db, fx, clients)
 	cancel()
 	reading.Wait()
 	v.kill()
 	v.check(t, db, cdc.LSN(since))
+	streams, err := ref.Run(t.Context(), since)
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge(t, streams, clients)
+}
+
+// reference is prepared to say what the clients should receive.
+func reference(t *testing.T, db, target *pgtest.DB, fx *feedtest.Fixture, clients []*resumer) *feedtest.Reference {
+	t.Helper()
+	ref := &feedtest.Reference{Source: db.Admin, Target: target.Admin, Tables: fx.Tables()}
+	for _, c := range clients {
+		if c.tail {
+			ref.Subscriptions = append(ref.Subscriptions, c.sub)
+		}
+	}
+	if err := ref.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+// finish waits until all clients have all there is.
+func finish(ctx context.Context, t *testing.T, db *pgtest.DB, fx *feedtest.Fixture, clients []*resumer) {
+	t.Helper()
+	for _, c := range clients {
+		c.converge(ctx, t, db)
+	}
+	end, err := fx.Finish(ctx, db.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range clients {
+		c.reach(t, uint64(end))
+	}
 }
 
 func keepWriting(ctx context.Context, t *testing.T, w feedtest.Workload) {
@@ -88,151 +119,5 @@ func keepWriting(ctx context.Context, t *testing.T, w feedtest.Workload) {
 			return
 		}
 		w.Seed++
-	}
-}
-
-// A resumer follows one subscription with a snapshot, and comes back with its last cursor
-// whenever the socket ends, as the stock clients do.
-type resumer struct {
-	v   *victim
-	sub *feedtest.Subscription
-
-	mu    sync.Mutex
-	have  *feedtest.Materialiser
-	kinds map[string]int
-	err   error
-	moved chan struct{} // has a token when a frame has come
-}
-
-// resumers follow every table for three of the principals.
-func resumers(v *victim, fx *feedtest.Fixture) []*resumer {
-	var out []*resumer
-	who := map[string]bool{}
-	for _, s := range fx.Subscriptions() {
-		if !who[s.Principal.Name] && len(who) == 3 {
-			continue
-		}
-		who[s.Principal.Name] = true
-		out = append(out, &resumer{v: v, sub: s, have: feedtest.NewMaterialiser(), kinds: map[string]int{}, moved: make(chan struct{}, 1)})
-	}
-	return out
-}
-
-func (r *resumer) run(ctx context.Context) {
-	cursor := ""
-	for ctx.Err() == nil {
-		err := r.follow(ctx, &cursor)
-		var closed *client.Closed
-		if errors.As(err, &closed) && !closed.Retryable() {
-			r.fail(err)
-			return
-		}
-		pause(ctx, 50*time.Millisecond)
-	}
-}
-
-func (r *resumer) fail(err error) {
-	r.mu.Lock()
-	r.err = err
-	r.mu.Unlock()
-	select {
-	case r.moved <- struct{}{}:
-	default:
-	}
-}
-
-func (r *resumer) follow(ctx context.Context, cursor *string) error {
-	token, err := rowtide.Token(rowtide.Config{JWTSecret: testSecret}, r.sub.Principal.Role, []byte(r.sub.Principal.ClaimsJSON()), time.Hour)
-	if err != nil {
-		return err
-	}
-	c, err := client.Dial(ctx, "ws://"+r.v.addr+"/graphql", token)
-	if err != nil {
-		return err
-	}
-	defer c.CloseNow() //nolint:errcheck // it is over
-	arguments := []string{"snapshot: true"}
-	if *cursor != "" {
-		arguments = append(arguments, `after: "`+*cursor+`"`)
-	}
-	if err := c.Subscribe(ctx, "1", r.sub.Query(arguments...), nil); err != nil {
-		return err
-	}
-	for {
-		m, err := c.Next(ctx)
-		if err != nil {
-			return err
-		}
-		if m.Type != "next" {
-			err := errors.New(m.Type + " " + string(m.Payload))
-			r.fail(err)
-			return err
-		}
-		f, err := feedtest.ParseFrame(m.Payload, r.sub.Table.Field)
-		if err != nil {
-			r.fail(err)
-			return err
-		}
-		r.apply(f)
-		*cursor = f.Cursor // none while a snapshot is on its way
-	}
-}
-
-func (r *resumer) apply(f *feedtest.Frame) {
-	r.mu.Lock()
-	r.have.Apply(f)
-	r.kinds[f.Kind]++
-	r.mu.Unlock()
-	select {
-	case r.moved <- struct{}{}:
-	default:
-	}
-}
-
-// await waits for a frame of a kind.
-func (r *resumer) await(t *testing.T, kind string) {
-	t.Helper()
-	late := time.After(30 * time.Second)
-	for {
-		r.mu.Lock()
-		n, err := r.kinds[kind], r.err
-		r.mu.Unlock()
-		if n > 0 {
-			return
-		}
-		select {
-		case <-r.moved:
-		case <-late:
-			t.Fatalf("%s: no %s came: %v", r.sub.Name, kind, err)
-		}
-		if err != nil {
-			t.Fatalf("%s: %v", r.sub.Name, err)
-		}
-	}
-}
-
-// converge waits until the client has what its SELECT returns.
-func (r *resumer) converge(ctx context.Context, t *testing.T, db *pgtest.DB) {
-	t.Helper()
-	want, err := r.sub.Select(ctx, db.Admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	late := time.After(30 * time.Second)
-	for {
-		r.mu.Lock()
-		differences, failed := r.have.Compare(r.sub, want), r.err
-		r.mu.Unlock()
-		if len(differences) == 0 {
-			return
-		}
-		if failed != nil {
-			t.Fatalf("%s: %v", r.sub.Name, failed)
-		}
-		select {
-		case <-r.moved:
-		case <-late:
-			t.Fatalf("%s: the client differs from its SELECT: %v", r.sub.Name, differences)
-		}
 	}
 }

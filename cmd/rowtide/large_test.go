@@ -41,7 +41,7 @@ func TestLargeTransactions(t *testing.T) {
 		COMMENT ON TABLE ticks IS '@subscribe(rowSecurity: NOT_REQUIRED)'`)
 	role := db.Role(t, "web_user")
 	db.Exec(t, "GRANT SELECT ON big, ticks TO "+role)
-	v := newVictim(t, db, &feedtest.Fixture{User: role, Reader: role})
+	v := newVictim(t, db, &feedtest.Fixture{User: role, Reader: role}, db.Admin)
 	defer v.kill()
 	v.start(t)
 	token, err := rowtide.Token(rowtide.Config{JWTSecret: testSecret}, role, []byte(`{"sub": "ana"}`), time.Hour)

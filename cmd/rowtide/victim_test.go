@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
+	"net/url"
 	"os/exec"
 	"regexp"
 	"sync"
@@ -25,6 +27,7 @@ const testSecret = "a secret for tests, and for tests alone"
 // A victim is a service that is killed and started again, always at the same address.
 type victim struct {
 	bin, addr, slot string
+	dial            string // where clients reach it
 	args            []string
 
 	cmd  *exec.Cmd
@@ -42,7 +45,8 @@ type sighting struct {
 	published map[cdc.LSN]bool
 }
 
-func newVictim(t *testing.T, db *pgtest.DB, fx *feedtest.Fixture) *victim {
+// newVictim sets a database up. The service reaches it at the address of the URL via.
+func newVictim(t *testing.T, db *pgtest.DB, fx *feedtest.Fixture, via string) *victim {
 	t.Helper()
 	report, err := rowtide.Setup(t.Context(), rowtide.SetupConfig{
 		AdminURL: db.Admin, Roles: []string{fx.User, fx.Reader}, Login: "login_" + db.Name, Slot: "slot_" + db.Name, Yes: true,
@@ -56,9 +60,18 @@ func newVictim(t *testing.T, db *pgtest.DB, fx *feedtest.Fixture) *victim {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	v := &victim{bin: build(t), addr: l.Addr().String(), slot: "slot_" + db.Name, published: map[cdc.LSN]bool{}}
+	service, err := url.Parse(report.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := url.Parse(via)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service.Host = proxy.Host
+	v := &victim{bin: build(t), addr: l.Addr().String(), dial: l.Addr().String(), slot: "slot_" + db.Name, published: map[cdc.LSN]bool{}}
 	v.args = []string{
-		"serve", "--database-url", report.DatabaseURL, "--roles", fx.User + "," + fx.Reader, "--jwt-secret", testSecret,
+		"serve", "--database-url", service.String(), "--roles", fx.User + "," + fx.Reader, "--jwt-secret", testSecret,
 		"--slot", v.slot, "--listen", v.addr, "--expose-positions", "--log-level", "debug",
 	}
 	// A second slot, read in the end by no code of ours, knows all commits.
@@ -132,31 +145,51 @@ func (v *victim) kill() {
 // look notes where the slot stands, once the server has noticed that nobody streams.
 func (v *victim) look(t *testing.T, db *pgtest.DB) {
 	t.Helper()
-	const free = `SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)`
-	for !pgtest.One[bool](t, db, free, v.slot) {
-		if err := t.Context().Err(); err != nil {
+	conn := connected(t, db)
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	for active, text := true, "0/0"; ; {
+		err := conn.QueryRow(t.Context(), `SELECT coalesce(bool_or(active), false), coalesce(max(confirmed_flush_lsn::text), '0/0')
+			FROM pg_replication_slots WHERE slot_name = $1`, v.slot).Scan(&active, &text)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if active {
+			continue
+		}
+		confirmed, err := cdc.ParseLSN(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.seen = append(v.seen, sighting{confirmed: confirmed, published: maps.Clone(v.published)})
+		return
 	}
-	text := pgtest.One[string](t, db, `SELECT coalesce((SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1), '0/0')`, v.slot)
-	confirmed, err := cdc.ParseLSN(text)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// connected opens a session of its own: those of a pool do not survive the server's end.
+func connected(t *testing.T, db *pgtest.DB) *pgx.Conn {
+	t.Helper()
+	late := time.Now().Add(time.Minute)
+	for {
+		conn, err := pgx.Connect(t.Context(), db.Admin)
+		if err == nil {
+			return conn
+		}
+		if t.Context().Err() != nil || time.Now().After(late) {
+			t.Fatal(err)
+		}
+		pause(t.Context(), 50*time.Millisecond)
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	s := sighting{confirmed: confirmed, published: make(map[cdc.LSN]bool, len(v.published))}
-	for l := range v.published {
-		s.published[l] = true
-	}
-	v.seen = append(v.seen, s)
 }
 
 // check compares each sighting with all commits there were: every one that the slot had moved
 // past had been handed on.
 func (v *victim) check(t *testing.T, db *pgtest.DB, since cdc.LSN) {
 	t.Helper()
-	rows, err := db.Pool(t).Query(t.Context(), `SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
+	conn := connected(t, db)
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	rows, err := conn.Query(t.Context(), `SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
 		'proto_version', '1', 'publication_names', 'rowtide') WHERE get_byte(data, 0) = ascii('B')`, "witness_"+db.Name)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rowtide/rowtide"
+	"github.com/rowtide/rowtide/internal/client"
+	"github.com/rowtide/rowtide/internal/feedtest"
+	"github.com/rowtide/rowtide/testcontainers/pgtest"
+)
+
+// A resumer follows one subscription and comes back with its last cursor whenever the socket
+// ends, as the stock clients do. With a snapshot it keeps the rows, by the whole rule; without,
+// it keeps every frame, and nothing but a cursor brings it back.
+type resumer struct {
+	v    *victim
+	sub  *feedtest.Subscription
+	tail bool // without a snapshot
+
+	mu     sync.Mutex
+	have   *feedtest.Materialiser
+	frames []*feedtest.Frame // of a tail
+	kinds  map[string]int
+	back   int       // how often it connected
+	asleep time.Time // it reads nothing until then
+	conn   *client.Client
+	err    error
+	moved  chan struct{} // has a token when a frame has come
+}
+
+// resumers follow every table for three of the principals, twice: with a snapshot and without.
+func resumers(v *victim, fx *feedtest.Fixture) []*resumer {
+	var out []*resumer
+	who := map[string]bool{}
+	for _, s := range fx.Subscriptions() {
+		if !who[s.Principal.Name] && len(who) == 3 {
+			continue
+		}
+		who[s.Principal.Name] = true
+		for _, tail := range []bool{false, true} {
+			out = append(out, &resumer{v: v, sub: s, tail: tail, have: feedtest.NewMaterialiser(), kinds: map[string]int{}, moved: make(chan struct{}, 1)})
+		}
+	}
+	return out
+}
+
+func (r *resumer) name() string {
+	if r.tail {
+		return r.sub.Name + ", without a snapshot"
+	}
+	return r.sub.Name
+}
+
+func (r *resumer) run(ctx context.Context) {
+	cursor := ""
+	for ctx.Err() == nil {
+		err := r.follow(ctx, &cursor)
+		var closed *client.Closed
+		if errors.As(err, &closed) && !closed.Retryable() {
+			r.fail(err)
+		}
+		r.mu.Lock()
+		failed := r.err
+		r.mu.Unlock()
+		if failed != nil {
+			return
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}
+
+func (r *resumer) fail(err error) {
+	r.mu.Lock()
+	r.err = err
+	r.mu.Unlock()
+	r.tell()
+}
+
+func (r *resumer) tell() {
+	select {
+	case r.moved <- struct{}{}:
+	default:
+	}
+}
+
+func (r *resumer) follow(ctx context.Context, cursor *string) error {
+	r.sleep(ctx)
+	token, err := rowtide.Token(rowtide.Config{JWTSecret: testSecret}, r.sub.Principal.Role, []byte(r.sub.Principal.ClaimsJSON()), time.Hour)
+	if err != nil {
+		return err
+	}
+	dial, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c, err := client.Dial(dial, "ws://"+r.v.dial+"/graphql", token)
+	if err != nil {
+		return err
+	}
+	defer c.CloseNow() //nolint:errcheck // it is over
+	r.mu.Lock()
+	r.conn = c
+	r.back++
+	r.mu.Unlock()
+	if err := c.Subscribe(ctx, "1", r.sub.Query(r.arguments(*cursor)...), nil); err != nil {
+		return err
+	}
+	for {
+		m, err := c.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if m.Type != "next" {
+			return r.refused(m)
+		}
+		f, err := feedtest.ParseFrame(m.Payload, r.sub.Table.Field)
+		if err != nil {
+			r.fail(err)
+			return err
+		}
+		r.apply(f)
+		*cursor = f.Cursor // none while a snapshot is on its way
+		r.sleep(ctx)
+	}
+}
+
+func (r *resumer) arguments(cursor string) []string {
+	var out []string
+	if !r.tail {
+		out = append(out, "snapshot: true")
+	}
+	if cursor != "" {
+		out = append(out, `after: "`+cursor+`"`)
+	}
+	return out
+}
+
+// refused takes the end of a subscription. Where Postgres was away while an image had to be judged
+// nothing of it was sent, and the last cursor is good.
+func (r *resumer) refused(m client.Message) error {
+	err := errors.New(m.Type + " " + string(m.Payload))
+	var problems []struct {
+		Extensions struct{ Code, Reason string }
+	}
+	if json.Unmarshal(m.Payload, &problems) == nil && len(problems) == 1 && problems[0].Extensions.Reason == "policy_unavailable" {
+		return err
+	}
+	r.fail(err)
+	return err
+}
+
+// sleep reads nothing for as long as it was told to.
+func (r *resumer) sleep(ctx context.Context) {
+	r.mu.Lock()
+	d := time.Until(r.asleep)
+	r.mu.Unlock()
+	if d > 0 {
+		pause(ctx, d)
+	}
+}
+
+// doze makes it a slow client; where it vanishes, its socket goes too.
+func (r *resumer) doze(d time.Duration, vanishes bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asleep = time.Now().Add(d)
+	if vanishes && r.conn != nil {
+		_ = r.conn.CloseNow()
+	}
+}
+
+func (r *resumer) apply(f *feedtest.Frame) {
+	r.mu.Lock()
+	if r.tail {
+		r.frames = append(r.frames, f)
+	} else {
+		r.have.Apply(f)
+	}
+	r.kinds[f.Kind]++
+	r.mu.Unlock()
+	r.tell()
+}
+
+// until waits for a condition, which is asked for under the lock when a frame has come.
+func (r *resumer) until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	late := time.After(2 * time.Minute)
+	for {
+		r.mu.Lock()
+		done, failed := ok(), r.err
+		r.mu.Unlock()
+		if done {
+			return
+		}
+		if failed != nil {
+			t.Fatalf("%s: %v", r.name(), failed)
+		}
+		select {
+		case <-r.moved:
+		case <-late:
+			t.Fatalf("%s: did not come about: %s", r.name(), what)
+		}
+	}
+}
+
+// await waits for a frame of a kind.
+func (r *resumer) await(t *testing.T, kind string) {
+	t.Helper()
+	r.until(t, kind, func() bool { return r.kinds[kind] > 0 })
+}
+
+// converge waits until the client has what its SELECT returns.
+func (r *resumer) converge(ctx context.Context, t *testing.T, db *pgtest.DB) {
+	t.Helper()
+	if r.tail {
+		return
+	}
+	want, err := r.sub.Select(ctx, db.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var differences []string
+	defer func() {
+		for _, d := range differences {
+			t.Log(d)
+		}
+	}()
+	r.until(t, "the client has what its SELECT returns", func() bool {
+		differences = r.have.Compare(r.sub, want)
+		return len(differences) == 0
+	})
+}
+
+// reach waits until a tail has the TRUNCATE that comes behind an LSN, the last of all frames.
+func (r *resumer) reach(t *testing.T, end uint64) {
+	t.Helper()
+	if !r.tail {
+		return
+	}
+	r.until(t, "the last frame", func() bool {
+		return slices.ContainsFunc(r.frames[max(len(r.frames)-3, 0):], func(f *feedtest.Frame) bool {
+			return f.Kind == feedtest.Truncate && uint64(f.Commit()) > end
+		})
+	})
+}
+
+// judge compares what the tails got with what the reference says: nothing is lost, nothing comes
+// twice behind a cursor, nothing is out of order, nothing leaks.
+func judge(t *testing.T, streams []*feedtest.Stream, clients []*resumer) {
+	t.Helper()
+	judged, frames, back := 0, 0, 0
+	for _, r := range clients {
+		back += r.back
+	}
+	for _, want := range streams {
+		for _, r := range clients {
+			if !r.tail || r.sub.Name != want.Subscription.Name {
+				continue
+			}
+			judged++
+			frames += len(r.frames)
+			for _, failure := range feedtest.Judge(want, r.frames) {
+				t.Errorf("%s: %s", r.name(), failure)
+			}
+		}
+	}
+	t.Logf("judged %d frames on %d subscriptions, whose clients connected %d times", frames, judged, back)
+	if judged != len(streams) {
+		t.Errorf("judged %d of %d subscriptions", judged, len(streams))
+	}
+}
