@@ -54,10 +54,14 @@ type TableDef struct {
 	Keys []KeyDef
 	// Policies are all policies that count for SELECT: those FOR SELECT and FOR ALL (R01).
 	Policies []Policy
-	// Functions are those that the policies call and that may be read in their place.
+	// Functions are those that the policies call, or such a function does by its qualified
+	// name, and that may be read in their place.
 	Functions []FunctionDef
 	// UTF8 tells that the server's encoding is UTF8: what a client sends is what is stored.
 	UTF8 bool
+	// UsualCase tells that the database's own locale changes the case of ASCII letters as ASCII
+	// has it, which Turkish does not.
+	UsualCase bool
 	// Access has an entry for each of Database.Roles.
 	Access map[string]Access
 }
@@ -80,8 +84,9 @@ type FunctionDef struct {
 	Deparsed bool
 	// Strict tells that the function is not called for NULL.
 	Strict bool
-	// Roles are those of the allow-list that may execute it.
-	Roles []string
+	// Roles are those of the allow-list that may execute it, Named those that may call it by
+	// its name: they have USAGE on its schema.
+	Roles, Named []string
 }
 
 // A ColumnDef is one live column of a table.
@@ -155,8 +160,9 @@ type Policy struct {
 	// Using is the deparsed USING expression, with an empty search_path; "" where the policy
 	// has none: a permissive one then lets nothing in, a restrictive one keeps nothing out.
 	Using string
-	// Calls is a hash over the present versions of the functions that it calls; "" for none. A
-	// function that is replaced may let other rows through.
+	// Calls is a hash over the present versions of the functions that it calls, and of those
+	// that they call by a qualified name; "" for none. A function that is replaced may let
+	// other rows through.
 	Calls string
 }
 

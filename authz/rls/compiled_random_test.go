@@ -30,7 +30,9 @@ func (r grammar) text(d int) string {
 		"coalesce("+r.text(d-1)+", "+r.text(d-1)+")", "("+r.text(d-1)+" || "+r.text(d-1)+")", r.doc(d-1)+" ->> "+r.key(), r.doc(d-1)+" ->> "+r.key(),
 		r.doc(d-1)+" #>> "+r.path(), r.doc(d-1)+" ->> "+r.pick("0", "1", "-1", "n", "2-1"), "CASE WHEN "+r.cond(d-1)+" THEN "+r.text(d-1)+" ELSE "+r.text(d-1)+" END",
 		"("+r.num(d-1)+")::text", "app.claim("+r.text(d-1)+")", "app.pair("+r.text(d-1)+", "+r.text(d-1)+")", "(SELECT app.claim('sub'))", "("+r.cond(d-1)+")::text", "price::text",
-		"app.email()", "("+r.text(d-1)+")::varchar", "upper("+r.text(d-1)+")", "app.kept("+r.text(d-1)+")",
+		"app.email()", "("+r.text(d-1)+")::varchar", "upper("+r.text(d-1)+")", "lower("+r.text(d-1)+")", "app.kept("+r.text(d-1)+")",
+		r.pick("trim", "btrim", "ltrim", "rtrim")+"("+r.text(d-1)+")", r.pick("btrim", "ltrim", "rtrim")+"("+r.text(d-1)+", "+r.text(0)+")", "trim(leading '1u' from "+r.text(d-1)+")", "split_part("+r.text(d-1)+", "+r.pick("'u'", "','", "''", "owner")+", "+r.pick("1", "2", "-1", "n", "0", "-7")+")",
+		r.pick("left", "right")+"("+r.text(d-1)+", "+r.pick("1", "2", "-1", "n", "0")+")", "app.outer("+r.text(d-1)+")", "jsonb_typeof(docb)", "(string_to_array("+r.text(d-1)+", ','))::text", "initcap("+r.text(d-1)+")",
 	)
 }
 
@@ -56,6 +58,18 @@ func (r grammar) num(d int) string {
 	return r.pick(r.num(0), "("+r.text(d-1)+")::int", "("+r.text(d-1)+")::bigint", "("+r.num(d-1)+r.pick(" + ", " - ", " * ", " / ", " % ")+r.num(d-1)+")", "coalesce("+r.num(d-1)+", n)",
 		"(n & "+r.pick("1", "n")+")", "(n | 4)", "nullif("+r.num(d-1)+", 0)", "("+r.num(d-1)+")::"+r.pick("int", "bigint", "smallint"), "app.add("+r.pick("n", "1", "id")+", 1)", "(current_setting('app.n', true))::int", "app.uid()::text::int", "- n",
 		"(CASE n WHEN 1 THEN "+r.num(d-1)+" WHEN id THEN 2 ELSE 3 END)")
+}
+
+func (r grammar) texts(d int) string {
+	return r.pick("names", "'{u1,NULL}'::text[]", "ARRAY[owner, short]", "string_to_array("+r.text(d)+", "+r.pick("','", "''", "label::text", "'u'")+")", "(names || "+r.text(d)+")", "("+r.text(d)+" || names)", "(names || string_to_array("+r.text(d)+", ','))", "ids::text[]", "NULL::text[]")
+}
+
+func (r grammar) pattern(d int) string {
+	return r.pick("'u%'", "'%1'", "'_1'", "'%u_%'", "'\\%'", "'u\\1'", "'%\\\\%'", "''", "'%'", "'_%_'", "'\\'", "'%ü%'", r.text(d)+" || '%'", r.text(d), "'%' || "+r.text(d)+" || '_'")
+}
+
+func (r grammar) part() string {
+	return r.pick(`'{"a":1}'::jsonb`, `'{"a":{"b":"u1"}}'::jsonb`, `'{}'::jsonb`, `'[]'::jsonb`, `'"u1"'::jsonb`, `'["u1"]'::jsonb`, `'[1,"u1"]'::jsonb`, `'1'::jsonb`, `'1.0'::jsonb`, `'null'::jsonb`, `'true'::jsonb`, `'{"list":["7"]}'::jsonb`, `'{"list":[{"b":null}]}'::jsonb`, `'{"n":1.5}'::jsonb`, "docb", "app.jwt()", "(docb -> "+r.key()+")", "(app.jwt() -> "+r.key()+")", "(docb -> 'a')")
 }
 
 func (r grammar) uuid(d int) string {
@@ -87,7 +101,9 @@ func (r grammar) cond(d int) string {
 		r.text(d)+" IN ('u1', '7', "+r.text(0)+")", r.num(1)+r.pick(" IN ", " NOT IN ")+"(1, 2, n)", r.num(1)+r.pick(" = ANY ", " <> ALL ", " < ANY ", " >= ALL ")+"(list)", "owner = ANY (names)", "who = ANY (ids)", "kind IN ('a', 'c')", "owner <> ALL (ARRAY['u1', NULL, short])",
 		r.text(d-1)+" = ANY (string_to_array(current_setting('app.a'), ','))", "n = ANY ((current_setting('app.list', true))::int[])", "owner = ANY ((current_setting('app.list', true))::text[])",
 		"("+r.text(d)+")::bool", "("+r.doc(d)+")"+r.pick(" IS NULL", " IS NOT NULL"), r.text(d)+" IS NULL", r.num(d)+" IS NOT NULL", "app.jwt() -> "+r.key()+" ? "+r.text(0), "docb ? "+r.text(0), "current_user = "+r.pick("owner", "'{0}'", "'u1'"),
-		"app.mine(owner, n)", "app.open(open)", "app.standard(n)", "owner LIKE 'u%'", "label = current_user", "n BETWEEN "+r.num(d-1)+" AND 3", "EXISTS (SELECT FROM app.other WHERE x = n)", "at > now()", "docb @> '{\"a\":1}'", "app.path('7')",
+		"app.mine(owner, n)", "app.open(open)", "app.standard(n)", "owner LIKE 'u%'", "label = current_user", "n BETWEEN "+r.num(d-1)+" AND 3", "EXISTS (SELECT FROM app.other WHERE x = n)", r.text(d)+r.pick(" LIKE ", " NOT LIKE ")+r.pattern(d-1), r.text(1)+" LIKE "+r.pattern(0), r.texts(d-1)+r.pick(" @> ", " <@ ", " && ", " = ", " <> ", " IS DISTINCT FROM ")+r.texts(d-1),
+		"list"+r.pick(" @> ", " <@ ", " && ", " = ")+r.pick("'{1}'", "'{}'", "'{1,NULL}'", "'{0,2}'", "list", "ARRAY[n, id]"), r.part()+r.pick(" @> ", " <@ ", " = ", " <> ", " @> ")+r.part(), "docb"+r.pick(" ?| ", " ?& ")+r.texts(0), "docb = ANY (ARRAY["+r.part()+", '{\"a\":1}'])",
+		"cardinality("+r.texts(0)+")"+r.order()+"1", "starts_with("+r.text(d)+", "+r.text(0)+")", "strpos("+r.text(d)+", "+r.text(0)+") = "+r.pick("0", "1", "2"), "app.whole(t.*)", "app.nested(owner, n)", "owner ILIKE 'U%'", "app.likes("+r.text(d-1)+")", "at > now()", "docb @> '{\"a\":1}'", "app.path('7')",
 	) + ")"
 }
 
@@ -107,7 +123,11 @@ CREATE FUNCTION app.mine(o text, i int) RETURNS bool LANGUAGE sql STABLE SET sea
 CREATE FUNCTION app.open(o bool) RETURNS bool LANGUAGE sql VOLATILE AS $$ select o is not false $$;
 CREATE FUNCTION app.standard(n int) RETURNS bool LANGUAGE sql STABLE BEGIN ATOMIC SELECT n = 1 OR current_user = 'nobody'; END;
 CREATE FUNCTION app.path(k text) RETURNS bool LANGUAGE sql SECURITY DEFINER AS $$ select current_user = k $$;
+CREATE FUNCTION app.outer(k text) RETURNS text LANGUAGE sql STABLE AS $$ select app.claim(app.kept(k)) || trim(' x ') $$;
+CREATE FUNCTION app.nested(o text, n int) RETURNS bool LANGUAGE sql STABLE RETURN o = app.outer('sub') OR app.add(n, 1) > 3;
+CREATE FUNCTION app.likes(o text) RETURNS bool LANGUAGE sql STABLE AS $$ select o like 'u%' and not o not like '_' || '%1' or o in ('7') $$;
 CREATE TABLE t (id int, owner text, short varchar(20), label name, n int, small int2, big int8, price numeric(12,3), open bool, who uuid, kind app.kind, at timestamptz, day date, stamp timestamp, doc json, docb jsonb, list int[], names text[], ids uuid[]);
+CREATE FUNCTION app.whole(r t) RETURNS bool LANGUAGE sql STABLE AS $$ select r.owner = app.claim('sub') or r.n = 1 and r.open $$;
 ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO {0}, {1}`
 
 var documents = []string{

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/rowtide/rowtide/schema"
 )
@@ -15,10 +14,10 @@ func (c *compiler) call(n *node) (formula, error) {
 		return c.builtin(n.path[len(n.path)-1], n)
 	}
 	name := strings.Join(n.path, ".")
-	if c.inBody {
-		return formula{}, fmt.Errorf("the function %s is called in a function", name)
+	if c.depth == maxCalls {
+		return formula{}, fmt.Errorf("the function %s is called too deep within others", name)
 	}
-	args, err := c.kids(n.kids)
+	args, err := c.arguments(n.kids)
 	if err != nil {
 		return formula{}, err
 	}
@@ -38,8 +37,34 @@ func (c *compiler) call(n *node) (formula, error) {
 		return formula{}, fmt.Errorf("the function %s cannot be read in place of its call", name)
 	case !slices.Contains(found.Roles, c.role):
 		return formula{}, fmt.Errorf("the role may not execute the function %s", name)
+	case c.inBody && !c.function.Deparsed && !slices.Contains(found.Named, c.role):
+		return formula{}, fmt.Errorf("the role lacks USAGE on the schema of the function %s", name)
 	}
 	return c.inline(found, args, name)
+}
+
+// maxCalls bounds how deep functions may be called within functions.
+const maxCalls = 5
+
+// arguments compiles those of a function of somebody's own, which may take the whole row.
+func (c *compiler) arguments(nodes []*node) ([]formula, error) {
+	out := make([]formula, len(nodes))
+	for i, n := range nodes {
+		var err error
+		switch {
+		case n.kind != nodeRow:
+			out[i], err = c.compile(n)
+		case c.inBody || len(n.path) != 1 || n.path[0] != c.table.Name:
+			err = fmt.Errorf("it reads %s.*", strings.Join(n.path, "."))
+		default:
+			c.reads |= readsRow
+			out[i] = formula{typ: rowType, reads: readsRow, cost: 1, eval: func(*evaluation) datum { return datum{} }}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func (c *compiler) takes(f *schema.FunctionDef, args []formula) bool {
@@ -47,7 +72,12 @@ func (c *compiler) takes(f *schema.FunctionDef, args []formula) bool {
 		return false
 	}
 	for i, a := range args {
-		if a.typ == "" || formatted(f.Args[i]) != a.typ {
+		switch {
+		case a.typ == rowType:
+			if f.Args[i] != c.table.Schema+"."+c.table.Name { // names that need quotes are not met
+				return false
+			}
+		case a.typ == "" || formatted(f.Args[i]) != a.typ:
 			return false
 		}
 	}
@@ -60,7 +90,7 @@ func (c *compiler) inline(f *schema.FunctionDef, args []formula, name string) (f
 	if err != nil {
 		return formula{}, fmt.Errorf("in the function %s, %w", name, err)
 	}
-	in := &compiler{table: c.table, role: c.role, enums: c.enums, inBody: true, function: f, args: args, size: c.size, memo: c.memo}
+	in := &compiler{table: c.table, role: c.role, enums: c.enums, inBody: true, depth: c.depth + 1, function: f, args: args, size: c.size, memo: c.memo}
 	body, err := in.compile(n)
 	c.size = in.size
 	c.reads |= in.reads
@@ -101,13 +131,37 @@ func (c *compiler) builtin(name string, n *node) (formula, error) {
 	for _, a := range args {
 		types = append(types, a.typ)
 	}
-	switch signature := name + "(" + strings.Join(types, ",") + ")"; signature {
+	signature := name + "(" + strings.Join(types, ",") + ")"
+	switch signature {
 	case "current_setting(text)", "current_setting(text,bool)":
 		return c.setting(n)
-	case "length(text)", "char_length(text)", "character_length(text)":
-		return formula{typ: "int4", eval: unary(args[0], func(_ *evaluation, a datum) datum {
-			return datum{i: int64(utf8.RuneCountInString(a.s))}
-		})}, nil
+	case "string_to_array(text,text)":
+		return formula{typ: "text[]", eval: func(e *evaluation) datum { return stringToArray(e, args[0].eval(e), args[1].eval(e)) }}, nil
 	}
-	return formula{}, fmt.Errorf("it calls %s(%s)", name, strings.Join(types, ", "))
+	b, ok := builtinOf(signature)
+	switch {
+	case !ok && c.table.UsualCase && signature == "lower(text)":
+		b = builtin{"text", lower}
+	case !ok && c.table.UsualCase && signature == "upper(text)":
+		b = builtin{"text", upper}
+	case !ok:
+		return formula{}, fmt.Errorf("it calls %s(%s)", name, strings.Join(types, ", "))
+	}
+	return formula{typ: b.typ, eval: strictly(args, b.call)}, nil
+}
+
+// strictly is a function that gives NULL where an argument is NULL.
+func strictly(args []formula, call func(*evaluation, []datum) datum) func(*evaluation) datum {
+	return func(e *evaluation) datum {
+		var few [3]datum // no function of ours takes more
+		values, unknown := few[:0], false
+		for _, a := range args {
+			d := a.eval(e)
+			values, unknown = append(values, d), unknown || d.null
+		}
+		if unknown {
+			return null
+		}
+		return call(e, values)
+	}
 }

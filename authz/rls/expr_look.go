@@ -19,7 +19,7 @@ func (c *compiler) lookInto(n *node) (formula, error) {
 	}
 	isJSON := l.typ == "json" || l.typ == "jsonb"
 	want := "text"
-	if strings.HasPrefix(n.text, "#") {
+	if strings.HasPrefix(n.text, "#") || n.text == "?|" || n.text == "?&" {
 		want = "text[]"
 	}
 	if r.typ == "" {
@@ -27,11 +27,15 @@ func (c *compiler) lookInto(n *node) (formula, error) {
 			return l, err
 		}
 	}
-	if !isJSON || n.text == "?" && l.typ != "jsonb" || r.typ != want && (r.typ != "int4" || !strings.HasPrefix(n.text, "-")) {
+	if !isJSON || n.text[0] == '?' && l.typ != "jsonb" || r.typ != want && (r.typ != "int4" || !strings.HasPrefix(n.text, "-")) {
 		return l, fmt.Errorf("it uses the operator %s on %s and %s", n.text, l.typ, r.typ)
 	}
-	if n.text == "?" {
+	switch n.text {
+	case "?":
 		return formula{typ: "bool", eval: strict(l, r, func(_ *evaluation, a, b datum) datum { return boolean(hasKey(a.doc, b.s)) })}, nil
+	case "?|", "?&":
+		some := n.text == "?|"
+		return formula{typ: "bool", eval: strict(l, r, func(_ *evaluation, a, b datum) datum { return boolean(hasKeys(a.doc, b.list, some)) })}, nil
 	}
 	find := func(_ *evaluation, a, b datum) *document { return field(a.doc, b.s) }
 	switch {
@@ -137,4 +141,19 @@ func hasKey(d *document, key string) bool {
 		return d.text == key
 	}
 	return false
+}
+
+// hasKeys tells whether some of the keys are there, or all. NULL is none.
+func hasKeys(d *document, keys []datum, some bool) bool {
+	for _, k := range keys {
+		if !k.null && hasKey(d, k.s) == some {
+			return some
+		}
+	}
+	return !some
+}
+
+// typeOfDocument is jsonb_typeof and json_typeof.
+func typeOfDocument(_ *evaluation, a []datum) datum {
+	return datum{s: map[byte]string{'n': "null", 'b': "boolean", 'd': "number", 's': "string", 'a': "array", 'o': "object"}[a[0].doc.kind]}
 }

@@ -77,7 +77,7 @@ func evaluate(e *evaluation, parts []part, results []datum) {
 // worthKeeping tells expressions that are more than looking up a value.
 func (n *node) worthKeeping() bool {
 	switch n.kind {
-	case nodeString, nodeNumber, nodeNull, nodeBool, nodeUser, nodeParam, nodeName:
+	case nodeString, nodeNumber, nodeNull, nodeBool, nodeUser, nodeParam, nodeName, nodeRow:
 		return false
 	default:
 		return true

@@ -36,4 +36,5 @@ const (
 	nodeArray    // kids are the elements
 	nodeAny      // op over kids: an operand and an array
 	nodeAll
+	nodeRow // path.*, as the argument of a function
 )

@@ -41,8 +41,11 @@ func isInt(typ string) bool { return typ == "int2" || typ == "int4" || typ == "i
 // whose collation is not deterministic are not compiled, and the order of text is that of its
 // collation, which is not known here.
 func (c *compiler) comparison(op, l, r string) (binaryFunc, error) {
-	order := c.order(l, r)
 	equality := op == "=" || op == "<>"
+	order := c.order(l, r)
+	if equality && l == r && (l == "jsonb" || isArray(l)) {
+		order = c.difference(l)
+	}
 	if order == nil || !equality && (l == "text" || l == "name" || r == "name") {
 		return nil, fmt.Errorf("it uses %s %s %s", l, op, r)
 	}
@@ -100,7 +103,7 @@ func (c *compiler) order(l, r string) func(e *evaluation, a, b datum) int {
 
 func (c *compiler) operator(n *node) (formula, error) {
 	switch n.text {
-	case "->", "->>", "#>", "#>>", "?":
+	case "->", "->>", "#>", "#>>", "?", "?|", "?&":
 		return c.lookInto(n)
 	case "=", "<>", "<", "<=", ">", ">=":
 		l, r, err := c.pair(n.kids[0], n.kids[1])
@@ -123,10 +126,20 @@ func (c *compiler) operator(n *node) (formula, error) {
 	if err != nil {
 		return l, err
 	}
-	if n.text == "||" && l.typ == "text" && r.typ == "text" {
+	switch {
+	case n.text == "||" && l.typ == "text" && r.typ == "text":
 		return formula{typ: "text", eval: strict(l, r, concat)}, nil
-	}
-	if isInt(l.typ) && isInt(r.typ) {
+	case n.text == "~~" && l.typ == "text" && r.typ == "text":
+		return formula{typ: "bool", eval: strict(l, r, like)}, nil
+	case n.text == "!~~" && l.typ == "text" && r.typ == "text":
+		return formula{typ: "bool", eval: negate(formula{eval: strict(l, r, like)})}, nil
+	case n.text == "@>" && l.typ == "jsonb" && r.typ == "jsonb":
+		return formula{typ: "bool", eval: strict(l, r, contains)}, nil
+	case n.text == "<@" && l.typ == "jsonb" && r.typ == "jsonb":
+		return formula{typ: "bool", eval: strict(r, l, contains)}, nil
+	case isArray(l.typ) || isArray(r.typ):
+		return c.arrays(n.text, l, r)
+	case isInt(l.typ) && isInt(r.typ):
 		return arithmetic(n.text, l, r)
 	}
 	return formula{}, fmt.Errorf("it uses the operator %s on %s and %s", n.text, l.typ, r.typ)

@@ -135,10 +135,10 @@ func (p *parser) binding() int {
 			return bindAnd
 		case "is":
 			return bindIs
-		case "in":
+		case "in", "like":
 			return bindIn
 		case "not":
-			if n := p.in[p.at+1]; n.kind == lexWord && n.text == "in" {
+			if n := p.in[p.at+1]; n.kind == lexWord && (n.text == "in" || n.text == "like") {
 				return bindIn
 			}
 		}
@@ -154,7 +154,15 @@ func (p *parser) infix(left *node, bind int) (*node, error) {
 	case bindIs:
 		return p.test(left)
 	case bindIn:
-		return p.inList(left, l.text == "not")
+		not := l.text == "not"
+		if not {
+			l = p.in[p.at]
+			p.at++
+		}
+		if l.text == "like" {
+			return p.like(left, not)
+		}
+		return p.inList(left, not)
 	}
 	if bind >= bindCompare && p.in[p.at].kind == lexWord {
 		switch p.in[p.at].text {
@@ -216,11 +224,23 @@ func (p *parser) test(left *node) (*node, error) {
 	return p.make(node{kind: nodeNot, kids: []*node{n}})
 }
 
+// like reads a pattern behind [NOT] LIKE. An ESCAPE behind it is not read.
+func (p *parser) like(left *node, not bool) (*node, error) {
+	pattern, err := p.expression(bindIn)
+	if err != nil {
+		return nil, err
+	}
+	op := "~~"
+	if not {
+		op = "!~~"
+	}
+	return p.make(node{kind: nodeOp, text: op, kids: []*node{left, pattern}})
+}
+
 // inList reads [NOT] IN (list), as PostgreSQL does: = ANY of the list, <> ALL of it.
 func (p *parser) inList(left *node, not bool) (*node, error) {
 	kind, op := nodeAny, "="
 	if not {
-		p.at++
 		kind, op = nodeAll, "<>"
 	}
 	if err := p.expect("("); err != nil {

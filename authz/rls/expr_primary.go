@@ -114,6 +114,9 @@ func (p *parser) keyword(w string) (*node, error) {
 	case "coalesce", "nullif", "cast", "array":
 		p.at++
 		return p.special(w)
+	case "trim":
+		p.at++
+		return p.trim()
 	}
 	if reserved(w) {
 		return nil, p.unread()
@@ -169,6 +172,41 @@ func (p *parser) special(w string) (*node, error) {
 	return nil, p.unread()
 }
 
+// trim reads TRIM([BOTH | LEADING | TRAILING] [characters FROM | FROM] text).
+func (p *parser) trim() (*node, error) {
+	if err := p.expect("("); err != nil {
+		return nil, err
+	}
+	name := "btrim"
+	switch {
+	case p.word("both"):
+	case p.word("leading"):
+		name = "ltrim"
+	case p.word("trailing"):
+		name = "rtrim"
+	}
+	var kids []*node
+	if !p.word("from") {
+		n, err := p.expression(0)
+		if err != nil {
+			return nil, err
+		}
+		kids = append(kids, n)
+	}
+	if len(kids) == 0 || p.word("from") {
+		n, err := p.expression(0)
+		if err != nil {
+			return nil, err
+		}
+		kids = append([]*node{n}, kids...)
+	}
+	n, err := p.make(node{kind: nodeCall, path: []string{name}, kids: kids})
+	if err != nil {
+		return nil, err
+	}
+	return n, p.expect(")")
+}
+
 func (p *parser) caseOf() (*node, error) {
 	out := node{kind: nodeCase}
 	if !p.is(lexWord, "when") {
@@ -218,6 +256,10 @@ func (p *parser) name() (*node, error) {
 	if p.in[p.at].kind == lexString {
 		return nil, p.unread()
 	}
+	if p.everyColumn() {
+		p.at += 2
+		return p.make(node{kind: nodeRow, path: path})
+	}
 	if !p.sign("(") {
 		return p.make(node{kind: nodeName, path: path})
 	}
@@ -246,8 +288,13 @@ func (p *parser) path() ([]string, error) {
 		if len(path) > 3 {
 			return nil, p.unread()
 		}
-		if !p.sign(".") {
+		if p.everyColumn() || !p.sign(".") {
 			return path, nil
 		}
 	}
+}
+
+// everyColumn tells that .* is next.
+func (p *parser) everyColumn() bool {
+	return p.is(lexSign, ".") && p.in[p.at+1].kind == lexOperator && p.in[p.at+1].text == "*"
 }

@@ -18,6 +18,7 @@ type compiler struct {
 	enums map[string]*schema.Type
 	// args are the arguments of the function whose body is compiled, nil outside of one.
 	inBody   bool
+	depth    int // of functions within functions
 	function *schema.FunctionDef
 	args     []formula
 	size     int
@@ -108,6 +109,8 @@ func (c *compiler) compileNode(n *node) (formula, error) {
 		return c.array(n)
 	case nodeAny, nodeAll:
 		return c.quantified(n)
+	case nodeRow:
+		return formula{}, fmt.Errorf("it reads %s.*", strings.Join(n.path, "."))
 	}
 	return formula{}, errNotRead
 }
@@ -161,20 +164,40 @@ func (c *compiler) param(text string) (formula, error) {
 	return c.args[i-1], nil
 }
 
-// column reads a column of the row, or within a function an argument.
+// column reads a column of the row, or within a function an argument or a column of one.
 func (c *compiler) column(path []string) (formula, error) {
-	name := path[len(path)-1]
-	if c.inBody {
-		if len(path) == 2 && path[0] == c.function.Name || len(path) == 1 {
-			if i := slices.Index(c.function.Names, name); i >= 0 && i < len(c.args) {
-				return c.param(strconv.Itoa(i + 1))
-			}
+	last := path[len(path)-1]
+	switch {
+	case !c.inBody && (len(path) == 1 || len(path) == 2 && path[0] == c.table.Name):
+		return c.columnOfRow(last)
+	case !c.inBody || len(path) > 2:
+	case len(path) == 1 || path[0] == c.function.Name && c.argument(last) > 0:
+		if i := c.argument(last); i > 0 {
+			return c.param(strconv.Itoa(i))
 		}
+	default:
+		if i := c.argument(path[0]); i > 0 && c.args[i-1].typ == rowType {
+			return c.columnOfRow(last)
+		}
+	}
+	if c.inBody {
 		return formula{}, fmt.Errorf("a function reads %s", strings.Join(path, "."))
 	}
-	if len(path) > 2 || len(path) == 2 && path[0] != c.table.Name {
-		return formula{}, fmt.Errorf("it reads %s", strings.Join(path, "."))
+	return formula{}, fmt.Errorf("it reads %s", strings.Join(path, "."))
+}
+
+// argument is the number of an argument by its name, from 1; 0 for none.
+func (c *compiler) argument(name string) int {
+	if i := slices.Index(c.function.Names, name); i >= 0 && i < len(c.args) {
+		return i + 1
 	}
+	return 0
+}
+
+// rowType is the type of the table's whole row, which only functions take.
+const rowType = "row"
+
+func (c *compiler) columnOfRow(name string) (formula, error) {
 	for i, col := range c.table.Columns {
 		if col.Name != name {
 			continue

@@ -65,7 +65,7 @@ WITH RECURSIVE rel AS MATERIALIZED (
     SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, pol.oid FROM pol
     UNION ALL SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, def.oid FROM def
   ) x(class, oid) JOIN pg_catalog.pg_depend d ON d.classid = x.class AND d.objid = x.oid
-), seen(what, a, b, xmin) AS (
+), ` + called(`SELECT 0, dep.refobjid FROM dep WHERE dep.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass`) + `, seen(what, a, b, xmin) AS (
   SELECT 1, rel.oid, 0, rel.xmin FROM rel
   UNION ALL SELECT 2, col.attrelid, col.attnum, col.xmin FROM col
   UNION ALL SELECT 3, pol.oid, 0, pol.xmin FROM pol
@@ -88,8 +88,7 @@ WITH RECURSIVE rel AS MATERIALIZED (
     ON dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = dep.refobjid
   UNION ALL SELECT 15, f.attrelid, f.attnum, f.xmin FROM dep JOIN pg_catalog.pg_attribute f
     ON dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND f.attrelid = dep.refobjid AND f.attnum = dep.refobjsubid
-  UNION ALL SELECT 16, p.oid, 0, p.xmin FROM dep JOIN pg_catalog.pg_proc p
-    ON dep.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = dep.refobjid
+  UNION ALL SELECT 16, p.oid, 0, p.xmin FROM called JOIN pg_catalog.pg_proc p ON p.oid = called.oid
   UNION ALL SELECT 17, t.oid, 0, t.xmin FROM dep JOIN pg_catalog.pg_type t
     ON dep.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = dep.refobjid
   UNION ALL SELECT 18, o.oid, 0, o.xmin FROM dep JOIN pg_catalog.pg_operator o

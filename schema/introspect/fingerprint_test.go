@@ -16,12 +16,14 @@ func TestTheFingerprintFollowsEverythingThatLoadReads(t *testing.T) {
 		CREATE TYPE pair AS (l mood);
 		CREATE DOMAIN pairs AS pair[];
 		CREATE FUNCTION me() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
+		CREATE SCHEMA deep; CREATE FUNCTION deep.er() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
+		CREATE FUNCTION deep.ly() RETURNS int LANGUAGE sql STABLE AS 'SELECT Deep.er()';
 		CREATE FUNCTION twice(x int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT x * 2';
 		CREATE TABLE teams (id int, name text);
 		CREATE TABLE a (id int PRIMARY KEY, p pairs, t int GENERATED ALWAYS AS (twice(id)) STORED);
 		CREATE TABLE later (id int);
 		ALTER TABLE a ENABLE ROW LEVEL SECURITY;
-		CREATE POLICY p ON a USING (id = me() AND id IN (SELECT teams.id FROM teams));
+		CREATE POLICY p ON a USING (id = me() AND id = deep.ly() AND id IN (SELECT teams.id FROM teams));
 		COMMENT ON TABLE a IS '@subscribe'`)
 	role, group := db.Role(t, "web_user"), db.Role(t, "grp")
 	conn := connect(t, db, db.Login(t, "svc"))
@@ -68,6 +70,7 @@ func TestTheFingerprintFollowsEverythingThatLoadReads(t *testing.T) {
 		`ALTER SCHEMA other RENAME TO another`,
 		`CREATE OR REPLACE FUNCTION myself() RETURNS int LANGUAGE sql STABLE AS 'SELECT 2'`,
 		`REVOKE EXECUTE ON FUNCTION myself() FROM PUBLIC`,
+		`CREATE OR REPLACE FUNCTION deep.er() RETURNS int LANGUAGE sql STABLE AS 'SELECT 2'`,
 		// What expressions mean, though nothing that they name changes.
 		`CREATE FUNCTION another.length(text) RETURNS int LANGUAGE sql AS 'SELECT 7'`,
 		`CREATE DOMAIN another.uuid AS text`,

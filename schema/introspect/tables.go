@@ -140,9 +140,10 @@ ORDER BY a.attrelid, a.attnum`, relations, r.binary, r.foldsBytes)
 // policies reads those that count for SELECT (R01), and which versions of functions they call.
 func (r *reader) policies(ctx context.Context) error {
 	rows, err := r.tx.Query(ctx, `
+WITH RECURSIVE `+called(policyCalls)+`
 SELECT p.polrelid, p.polname::text, p.polpermissive, coalesce(pg_get_expr(p.polqual, p.polrelid), ''),
-       coalesce((SELECT md5(string_agg(f.oid::text || ':' || f.xmin::text, ',' ORDER BY f.oid)) FROM pg_proc f WHERE f.oid IN (
-         SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass)), '')
+       coalesce((SELECT md5(string_agg(f.oid::text || ':' || f.xmin::text, ',' ORDER BY f.oid))
+         FROM called JOIN pg_proc f ON f.oid = called.oid WHERE called.root = p.oid), '')
 FROM pg_policy p WHERE p.polrelid = ANY($1::oid[]) AND p.polcmd IN ('r', '*')
 ORDER BY p.polrelid, p.polname`, r.oids)
 	if err != nil {
