@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/schema"
 )
 
@@ -113,47 +112,48 @@ func (c *compiler) policy(q schema.Policy) (formula, error) {
 	return c.condition(n)
 }
 
-// judge decides on a task's images that are known. It gives false where Postgres has to be asked,
-// which then decides on all of them.
-func (p *predicate) judge(j *judgement, t *task, b *bound) bool {
-	rows, ok := j.rowsOf(p)
-	if !ok || b.refused {
-		return false
+// judge decides on a task's images, and gives those on which Postgres has to decide.
+func (p *predicate) judge(j *judgement, t *task, b *bound) []int {
+	if b.refused {
+		return t.images
 	}
+	rows, size := j.rowsOf(p), len(p.memo.ofRow)
 	e := evaluation{role: t.as.principal.Role, settings: t.as.principal.Settings, ofPrincipal: b.values}
-	for n, i := range j.known {
-		e.image, e.ofRow = j.q.Images[i], rows[n*len(p.memo.ofRow):(n+1)*len(p.memo.ofRow)]
+	var rest []int
+	for _, i := range t.images {
+		e.image, e.ofRow, e.refused = j.q.Images[i], rows.values[i*size:(i+1)*size], rows.refused[i]
 		visible := p.eval(&e).isTrue()
 		if e.refused {
-			for _, i := range j.known {
-				t.out[i] = authz.Undecided
-			}
-			return false
+			rest = append(rest, i)
+			continue
 		}
 		t.out[i] = verdict(visible)
 	}
-	return true
+	return rest
 }
 
-// rowsOf gives the results of the parts that read the row alone, for the known images in turn. It
-// gives false where Postgres has to be asked.
-func (j *judgement) rowsOf(p *predicate) ([]datum, bool) {
+// ofRows are the parts of a predicate that read the row alone, of each image in turn.
+type ofRows struct {
+	values  []datum
+	refused []bool
+}
+
+// rowsOf evaluates them, for whoever asks first.
+func (j *judgement) rowsOf(p *predicate) ofRows {
 	if rows, ok := j.rows[p]; ok {
-		return rows, rows != nil
+		return rows
 	}
 	size := len(p.memo.ofRow)
-	rows := make([]datum, size*len(j.known))
+	rows := ofRows{make([]datum, size*len(j.q.Images)), make([]bool, len(j.q.Images))}
 	var e evaluation
-	for n, i := range j.known {
-		e.image, e.ofRow = j.q.Images[i], rows[n*size:(n+1)*size]
+	for _, i := range j.known {
+		e = evaluation{image: j.q.Images[i], ofRow: rows.values[i*size : (i+1)*size]}
 		evaluate(&e, p.memo.ofRow, e.ofRow)
-	}
-	if e.refused {
-		rows = nil
+		rows.refused[i] = e.refused
 	}
 	if j.rows == nil {
-		j.rows = map[*predicate][]datum{}
+		j.rows = map[*predicate]ofRows{}
 	}
 	j.rows[p] = rows
-	return rows, rows != nil
+	return rows
 }

@@ -103,8 +103,8 @@ func TestCompiledPoliciesNeedNoPostgres(t *testing.T) {
 	want(t, "u1", got[0], "vvhuh")
 	want(t, "u2, whose setting is spelt in capitals", got[1], "hhvuh")
 	want(t, "one without the setting", got[2], "uuuuu")
-	w.audited(t, "undecided image_incomplete 3", "undecided unavailable 5")
-	want(t, "an error beside", judge(append(images, texts("1", "u2", "f")), w.as(0, "", "app.a", "u1"))[0], "uuuuuu")
+	w.audited(t, "undecided image_incomplete 3", "undecided unavailable 4")
+	want(t, "an error beside", judge(append(images, texts("1", "u2", "f")), w.as(0, "", "app.a", "u1"))[0], "vvhuhu")
 	want(t, "asked of Postgres", w.askOf(t, w.newJudge(t, func(c *rls.Config) { c.Compile = true }), tab, append(images, texts("1", "u1", "f")), w.as(0, "", "app.a", "u1"))[0], "vvhuhh")
 }
 
@@ -118,5 +118,26 @@ func TestWaysTellWhatIsNotCompiled(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(w.judge.Ways(tab, w.names[0])[0]), `{a postgres compiling is switched off}`; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// Images that do not matter to a principal are not judged for it, in no way.
+func TestOnlyImagesThatMatterAreJudged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, compiledTable+`CREATE POLICY a ON t USING (owner = current_setting('app.a') AND 1 / (id - 3) < 7)`)
+	tab := w.table(t, "t")
+	q := authz.Question{
+		XID: w.settled(t), Table: tab, Principals: []*authz.Principal{w.as(0, "", "app.a", "u1"), w.as(0, "", "app.a", "u2"), w.as(0, "", "app.a", "u1")},
+		Images: []cdc.Row{texts("1", "u1", "t"), texts("3", "u1", "t"), texts("2", "u2", "t"), {cdc.TextValue("4"), cdc.UnchangedValue(), cdc.TextValue("f")}},
+		Wanted: [][]int32{{0, 1}, {2, 3}, nil},
+	}
+	for name, g := range map[string]*rls.Postgres{"asked": w.judge, "compiled": w.newJudge(t, func(c *rls.Config) { c.Compile = true })} {
+		got, err := g.Judge(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, name, got[0][:2], "vh")
+		want(t, name, got[1][2:], "vu")
+		w.audited(t, "deny policy_error 22012 1", "undecided image_incomplete 1")
 	}
 }

@@ -1,6 +1,7 @@
 package rls_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -276,7 +277,8 @@ func TestErrorsThatImageAndClaimsDetermineHide(t *testing.T) {
 		"22012": "h", "23514": "h", "42501": "h", "42P01": "h", "P0001": "h", "PT403": "h", "2F003": "h", "38000": "h", "39000": "h", "21000": "h", "0A000": "h", "54001": "h", "25006": "h",
 		"57014": "u", "53200": "u", "40001": "u", "40P01": "u", "55P03": "u", "XX000": "u", "58030": "u", "08006": "u",
 	} {
-		want(t, code, w.ask(t, tab, []cdc.Row{texts("1", code, "1")}, w.as(0, u1))[0], letter)
+		// A principal of its own: one whose policies time out is not asked again at once.
+		want(t, code, w.ask(t, tab, []cdc.Row{texts("1", code, "1")}, w.as(0, fmt.Sprintf(`{"sub":%q}`, code)))[0], letter)
 		reason := "deny policy_error "
 		if letter == "u" {
 			reason = "undecided policy_failed "

@@ -3,6 +3,7 @@ package rls
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,16 +27,18 @@ const (
 type judgement struct {
 	q        authz.Question
 	verdicts [][]authz.Verdict
-	// known are the images that are known well enough to be judged.
-	known  []int
+	// known are the images that are known well enough to be judged, and records their text,
+	// made when it is first needed.
+	known   []int
+	records map[int][]byte
+	// chunks are those of all known images, made when they are first needed.
 	chunks []chunk
 	// visible is set once the transaction is seen: it stays so.
 	visible  atomic.Bool
 	deadline time.Time
 	audit    *tally
-	// rows are what predicates need of the known images, whoever asks; nil where Postgres has
-	// to be asked.
-	rows map[*predicate][]datum
+	// rows are what predicates need of the known images, whoever asks.
+	rows map[*predicate]ofRows
 }
 
 // A chunk is some of the question's images, ready to send.
@@ -52,6 +55,14 @@ type task struct {
 	eval statementKey
 	// out are the verdicts on the images.
 	out []authz.Verdict
+	// images are those to ask Postgres about, and chunks the same ready to send.
+	images []int
+	chunks []chunk
+	// fast are the verdicts that were reached in process, where Postgres is asked all the same.
+	fast []authz.Verdict
+	// answered and failed tell what came of asking: that a policy was evaluated, that it took
+	// too long or ended the session.
+	answered, failed bool
 }
 
 // Judge gives the verdict of each principal on each image: [principal][image]. Its error is
@@ -60,16 +71,10 @@ type task struct {
 // It asks once for each principal: who judges for many connections with the same
 // authz.Principal.Key asks for one of them.
 func (g *Postgres) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdict, error) {
-	j := &judgement{
-		q: q, verdicts: make([][]authz.Verdict, len(q.Principals)), deadline: time.Now().Add(g.cfg.VisibilityWait),
-		audit: newTally(g.cfg.Audit, q.Table),
-	}
+	j := g.judgement(q)
 	defer j.audit.flush()
 	j.findKnown()
-	tasks := g.tasks(j)
-	if len(tasks) > 0 {
-		j.readImages()
-	}
+	tasks := g.prove(ctx, j, g.tasks(j))
 	var wg sync.WaitGroup
 	for _, group := range split(tasks, g.cfg.Conns) {
 		wg.Go(func() { g.judge(ctx, j, group, false) })
@@ -78,7 +83,17 @@ func (g *Postgres) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdi
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	for _, t := range tasks {
+		g.finish(j, t)
+	}
 	return j.verdicts, nil
+}
+
+func (g *Postgres) judgement(q authz.Question) *judgement {
+	return &judgement{
+		q: q, verdicts: make([][]authz.Verdict, len(q.Principals)), deadline: time.Now().Add(g.cfg.VisibilityWait),
+		audit: newTally(g.cfg.Audit, q.Table),
+	}
 }
 
 // findKnown finds the images that can be judged. One that lacks a value cannot: a policy would
@@ -91,21 +106,21 @@ func (j *judgement) findKnown() {
 	}
 }
 
-// readImages packs the images to send.
-func (j *judgement) readImages() {
+// pack packs the images to send.
+func (j *judgement) pack(images []int) []chunk {
+	var chunks []chunk
 	var c chunk
 	var records [][]byte
 	size := 0
 	end := func() {
 		if len(c.images) > 0 {
 			c.param = textArray(records)
-			j.chunks = append(j.chunks, c)
+			chunks = append(chunks, c)
 		}
 		c, records, size = chunk{}, nil, 0
 	}
-	for _, i := range j.known {
-		image := j.q.Images[i]
-		record := appendRecord(make([]byte, 0, 2*image.Size()/3+16), image)
+	for _, i := range images {
+		record := j.record(i)
 		if len(c.images) == chunkImages || size+len(record) > chunkBytes {
 			end()
 		}
@@ -114,6 +129,20 @@ func (j *judgement) readImages() {
 		size += len(record)
 	}
 	end()
+	return chunks
+}
+
+func (j *judgement) record(i int) []byte {
+	record, ok := j.records[i]
+	if !ok {
+		if j.records == nil {
+			j.records = map[int][]byte{}
+		}
+		image := j.q.Images[i]
+		record = appendRecord(make([]byte, 0, 2*image.Size()/3+16), image)
+		j.records[i] = record
+	}
+	return record
 }
 
 func (j *judgement) complete(i int) bool {
@@ -152,18 +181,57 @@ func (g *Postgres) tasks(j *judgement) []*task {
 			j.hide(t)
 			continue
 		}
-		if n := len(t.out) - len(j.known); n > 0 {
-			j.audit.add(t, authz.EventUndecided, "image_incomplete", "", n)
+		if t.images = j.wanted(t, i); len(t.images) > 0 && g.remains(j, t) {
+			tasks = append(tasks, t)
 		}
-		if len(j.known) == 0 || p.predicate != nil && p.predicate.judge(j, t, g.bounds.of(p.predicate, principal)) {
-			g.ways.compiled.Add(uint64(len(j.known)))
-			continue
-		}
-		g.ways.asked.Add(uint64(len(j.known)))
-		t.as = newActor(principal, g.path)
-		tasks = append(tasks, t)
 	}
 	return tasks
+}
+
+// wanted are the known images that matter to a principal of the question.
+func (j *judgement) wanted(t *task, principal int) []int {
+	images, all := j.known, len(j.q.Images)
+	if j.q.Wanted != nil {
+		images, all = nil, len(j.q.Wanted[principal])
+		for _, i := range j.q.Wanted[principal] {
+			if _, known := slices.BinarySearch(j.known, int(i)); known {
+				images = append(images, int(i))
+			}
+		}
+	}
+	if n := all - len(images); n > 0 {
+		j.audit.add(t, authz.EventUndecided, "image_incomplete", "", n)
+	}
+	return images
+}
+
+// remains decides in process, and readies what is left to ask Postgres. It gives false where that
+// is nothing.
+func (g *Postgres) remains(j *judgement, t *task) bool {
+	all := len(t.images)
+	if p := t.plan.predicate; p != nil {
+		rest := p.judge(j, t, g.bounds.of(p, t.as.principal))
+		if g.cfg.Shadow && j.q.XID != 0 {
+			t.fast = slices.Clone(t.out)
+		} else {
+			t.images = rest
+		}
+	}
+	g.ways.compiled.Add(uint64(all - len(t.images)))
+	g.ways.asked.Add(uint64(len(t.images)))
+	if len(t.images) == 0 || g.suspended(j, t) {
+		return false
+	}
+	if len(t.images) < len(j.known) {
+		t.chunks = j.pack(t.images)
+	} else {
+		if j.chunks == nil {
+			j.chunks = j.pack(j.known)
+		}
+		t.chunks = j.chunks
+	}
+	t.as = newActor(t.as.principal, g.path)
+	return true
 }
 
 // split makes groups, each for one connection at a time.
@@ -224,10 +292,12 @@ func (g *Postgres) attempt(ctx context.Context, j *judgement, group []*task, fre
 		return nil // decided: nothing can be known
 	}
 	var again []retry
-	for i, t := range group {
-		if images := j.readBatches(t, r.answers[i*len(j.chunks):][:len(j.chunks)]); len(images) > 0 {
+	answers := r.answers
+	for _, t := range group {
+		if images := j.readBatches(t, answers[:len(t.chunks)]); len(images) > 0 {
 			again = append(again, retry{t, images})
 		}
+		answers = answers[len(t.chunks):]
 	}
 	for _, a := range again {
 		if err := g.singles(ctx, s, j, a); err != nil {
@@ -242,9 +312,9 @@ func (g *Postgres) attempt(ctx context.Context, j *judgement, group []*task, fre
 // round trip, and throws the answers away where it is not. It gives nil where it decided that
 // nothing can be known.
 func (g *Postgres) ask(ctx context.Context, s *session, j *judgement, group []*task) (*round, error) {
-	asks := make([]ask, 0, len(group)*len(j.chunks))
+	var asks []ask
 	for _, t := range group {
-		for _, c := range j.chunks {
+		for _, c := range t.chunks {
 			asks = append(asks, ask{as: t.as, key: t.eval, param: c.param, binary: true})
 		}
 	}
@@ -295,7 +365,7 @@ func (g *Postgres) round(ctx context.Context, s *session, p *plan, asks []ask) (
 func (j *judgement) readBatches(t *task, answers []answer) []int {
 	var again []int
 	for i, a := range answers {
-		images := j.chunks[i].images
+		images := t.chunks[i].images
 		if a.role {
 			j.decide(t, images, authz.Undecided, "role", a.err.Code)
 			continue
@@ -305,6 +375,7 @@ func (j *judgement) readBatches(t *task, answers []answer) []int {
 			again = append(again, images...)
 			continue
 		}
+		t.answered = true
 		for k, image := range images {
 			t.out[image] = verdict(a.value[1+2*k] == 't')
 		}
@@ -319,21 +390,21 @@ func verdict(visible bool) authz.Verdict {
 	return authz.Hidden
 }
 
-// decide sets the verdict on some images, nil for all, and audits it.
+// queryCanceled is the SQLSTATE of a timeout.
+const queryCanceled = "57014"
+
+// decide sets the verdict on some images, nil for all that were to be asked about, and audits it.
 func (j *judgement) decide(t *task, images []int, v authz.Verdict, reason, sqlstate string) {
 	event := authz.EventDeny
 	if v == authz.Undecided {
 		event = authz.EventUndecided
 	}
 	if images == nil {
-		for i := range t.out {
-			t.out[i] = v
-		}
-		j.audit.add(t, event, reason, sqlstate, len(t.out))
-		return
+		images = t.images
 	}
 	for _, i := range images {
 		t.out[i] = v
 	}
+	t.failed = t.failed || reason == "connection_lost" || reason == "policy_failed" && sqlstate == queryCanceled
 	j.audit.add(t, event, reason, sqlstate, len(images))
 }

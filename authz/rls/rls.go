@@ -29,6 +29,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -63,6 +64,9 @@ type Config struct {
 	// Compile evaluates in process the policies that need only the row and the claims, where
 	// that is proven to give what Postgres gives. Postgres is asked where it might raise an error.
 	Compile bool
+	// Shadow asks Postgres about what is decided in process too. Where they differ the image is
+	// hidden, counted (Stats) and audited; where Postgres cannot tell, what was decided counts.
+	Shadow bool
 	// Conns is the most connections that judge images. Defaults to 4.
 	Conns int
 	// SnapshotConns is the most connections that read snapshots, which take long: they are
@@ -87,6 +91,8 @@ type Postgres struct {
 	judges    *pool
 	snapshots *pool
 	bounds    bounds
+	breakers  *breakers
+	differ    atomic.Int64
 
 	mu    sync.Mutex
 	plans map[planKey]*plan
@@ -135,13 +141,14 @@ func New(c Config) (*Postgres, error) {
 		return nil, err
 	}
 	return &Postgres{
-		cfg: c, path: path, judges: newPool(judges, c.Conns), snapshots: newPool(snapshots, c.SnapshotConns),
+		cfg: c, path: path, breakers: newBreakers(), judges: newPool(judges, c.Conns), snapshots: newPool(snapshots, c.SnapshotConns),
 		plans: map[planKey]*plan{},
 	}, nil
 }
 
 // Close waits for what is under way and closes the connections. It is idempotent.
 func (g *Postgres) Close() {
+	g.breakers.close()
 	g.judges.close()
 	g.snapshots.close()
 }
@@ -157,6 +164,7 @@ func (g *Postgres) plan(t *schema.Table, role string) *plan {
 	if len(g.plans) >= maxPlans {
 		clear(g.plans)
 		g.bounds.forget()
+		g.breakers.forget()
 	}
 	p := newPlan(t, role)
 	if g.cfg.Compile && p.fixed == 0 {

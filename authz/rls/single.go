@@ -110,19 +110,21 @@ func (g *Postgres) asBaseTypes(ctx context.Context, s *session, j *judgement, t 
 // false where that leaves it undecided.
 func (j *judgement) settle(t *task, image int, a answer, visible string) bool {
 	only := []int{image}
+	known := true
 	switch {
 	case a.role:
 		j.decide(t, only, authz.Undecided, "role", a.err.Code)
-		return false
+		known = false
 	case a.tampered == tamperedRole:
 		j.decide(t, only, authz.Hidden, "role_tampered", "")
 	case a.err != nil && determined(a.err.Code):
 		j.decide(t, only, authz.Hidden, "policy_error", a.err.Code)
 	case a.err != nil:
 		j.decide(t, only, authz.Undecided, "policy_failed", a.err.Code)
-		return false
+		known = false
 	default:
 		t.out[image] = verdict(a.value == visible)
 	}
-	return true
+	t.answered = t.answered || known
+	return known
 }

@@ -35,6 +35,8 @@ type reader struct {
 	deadline  time.Time
 	begin     func(cdc.Snapshot) error
 	row       func(cdc.Row) error
+	// failed tells that the policies took too long.
+	failed bool
 	// begun tells that begin was called: from then on there is no second try.
 	begun bool
 }
@@ -54,6 +56,14 @@ func (g *Postgres) Snapshot(ctx context.Context, p *authz.Principal, t *schema.T
 		g: g, plan: g.plan(t, p.Role), principal: p, actor: newActor(p, g.path), readable: readable, settled: settled,
 		deadline: time.Now().Add(g.cfg.VisibilityWait), begin: begin, row: row,
 	}
+	asked := &task{plan: r.plan, as: r.actor}
+	if due, suspended := g.breakers.check(asked); suspended && !due {
+		return r.unavailable("policy_suspended", "")
+	}
+	defer func() {
+		asked.failed = r.failed
+		g.breakers.note(asked)
+	}()
 	err := r.try(ctx, false)
 	if lost := (*lostError)(nil); errors.As(err, &lost) && !r.begun && ctx.Err() == nil {
 		err = r.try(ctx, true) // the session may have died long ago
@@ -64,6 +74,7 @@ func (g *Postgres) Snapshot(ctx context.Context, p *authz.Principal, t *schema.T
 	if lost := (*lostError)(nil); errors.As(err, &lost) {
 		return r.unavailable("connection_lost", "")
 	}
+	asked.answered = err == nil
 	return err
 }
 
@@ -315,6 +326,7 @@ func (r *reader) forbidden(reason, sqlstate string) error {
 }
 
 func (r *reader) unavailable(reason, sqlstate string) error {
+	r.failed = r.failed || sqlstate == queryCanceled
 	r.audit(authz.EventUndecided, reason, sqlstate)
 	return &schema.Error{Code: schema.ResyncRequired, Reason: "policy_unavailable", Message: "the rows cannot be read at the moment"}
 }
