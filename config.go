@@ -83,6 +83,10 @@ type Config struct {
 	// NoIntrospection refuses introspection queries. Defaults to answering them: a role's
 	// schema holds nothing that the role may not read.
 	NoIntrospection bool
+	// ShadowPolicies asks Postgres about every row image that is judged in a faster way too.
+	// Where they differ the image is hidden, counted in the metrics and audited. It costs what
+	// asking always would. Defaults to false.
+	ShadowPolicies bool
 	// ExposePositions adds xid and commitLsn to ChangeTransaction. They tell how much others
 	// write. Defaults to false.
 	ExposePositions bool

@@ -189,6 +189,9 @@ func (m *meters) clients(r reading, p *pipeline) {
 	for way, n := range p.judge.Evaluations() {
 		r.counter("evaluations_total", "Verdicts on row images, by the way they were found.", n, "way", way)
 	}
+	s := p.judge.Stats()
+	r.gauge("policies_suspended", "Policies of a role, and principals, not evaluated for a while because they timed out.", float64(s.Suspended))
+	r.counter("shadow_differences_total", "Verdicts on which Postgres and a faster way disagreed (--shadow-policies).", s.Differences)
 	if c := p.catalog.Load(); c != nil {
 		r.gauge("tables", "Tables that are served.", float64(len(c.Tables())))
 	}

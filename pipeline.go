@@ -95,7 +95,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	if p.bus, err = membus.New(membus.Config{MaxAge: p.cfg.Retain, MaxBytes: p.cfg.RetainBytes}); err != nil {
 		return err
 	}
-	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Compile: true, Audit: p.guard.audit}); err != nil {
+	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Compile: true, Shadow: p.cfg.ShadowPolicies, Audit: p.guard.audit}); err != nil {
 		return err
 	}
 	p.dispatcher, err = fanout.New(fanout.Config{

@@ -92,7 +92,7 @@ type Postgres struct {
 	snapshots *pool
 	bounds    bounds
 	breakers  *breakers
-	differ    atomic.Int64
+	differ    atomic.Uint64
 
 	mu    sync.Mutex
 	plans map[planKey]*plan

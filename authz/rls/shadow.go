@@ -5,7 +5,7 @@ import "github.com/rowtide/rowtide/authz"
 // Stats are counts since the start.
 type Stats struct {
 	// Differences are the images on which Postgres and a faster way disagreed (Config.Shadow).
-	Differences int64
+	Differences uint64
 	// Suspended are the roles' policies, and principals, that are not evaluated for a while
 	// because they failed; at present.
 	Suspended int
@@ -37,7 +37,7 @@ func (g *Postgres) reconcile(j *judgement, t *task) {
 	}
 	for reason, n := range map[string]int{"shadow_in_process_visible": shown, "shadow_postgres_visible": hidden} {
 		if n > 0 {
-			g.differ.Add(int64(n))
+			g.differ.Add(uint64(n))
 			j.audit.add(t, authz.EventDeny, reason, "", n)
 		}
 	}

@@ -48,6 +48,7 @@ type serveCmd struct {
 	AuditLog        string        `help:"File to which the audit log is appended, a line of JSON each; - for standard output." placeholder:"FILE"`
 	Introspection   string        `help:"Whether introspection queries are answered." enum:"on,off" default:"on"`
 	ExposePositions bool          `help:"Add xid and commitLsn to ChangeTransaction."`
+	ShadowPolicies  bool          `help:"Ask Postgres about policies that are evaluated in process too; where they differ, hide and count."`
 	MaxSnapshotRows int           `help:"Most rows of one snapshot." default:"100000"`
 	Dev             bool          `help:"One URL of a superuser or owner for everything; loopback only; prints a token per role."`
 	logFlags
@@ -76,7 +77,7 @@ func (c serveCmd) config() rowtide.Config {
 		AllowHosts: c.AllowHost, TrustedProxies: c.TrustedProxies, Limits: c.Limit,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, AuditLog: c.AuditLog, AdminToken: c.AdminToken,
 		AllowOrigins: c.AllowOrigin, NoIntrospection: c.Introspection == "off",
-		ExposePositions: c.ExposePositions, MaxSnapshotRows: c.MaxSnapshotRows,
+		ExposePositions: c.ExposePositions, ShadowPolicies: c.ShadowPolicies, MaxSnapshotRows: c.MaxSnapshotRows,
 		Dev: c.Dev,
 	}
 }
