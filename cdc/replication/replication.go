@@ -133,8 +133,9 @@ type Consumer struct {
 	tellEvery time.Duration // between log lines while the slot is being made
 
 	running atomic.Bool
-	// started is closed when the slot's own stream first begins.
+	// started is closed, once, when the handler has what there was before this process.
 	started chan struct{}
+	once    sync.Once
 	// Of the first connection; what comes later must be the same server. Only Run uses them.
 	systemID string
 	streamed bool
@@ -195,8 +196,12 @@ func (c *Consumer) State() State {
 }
 
 // Started gives a channel that is closed when the slot is there, the window has been read again
-// and the slot's own stream has begun: what commits from then on will be handed on.
+// and the slot's own stream has come to where the server's WAL ended when it began: whatever was
+// handed on by another process before has been handed on by this one too, and what commits from
+// then on will be.
 func (c *Consumer) Started() <-chan struct{} { return c.started }
+
+func (c *Consumer) beStarted() { c.once.Do(func() { close(c.started) }) }
 
 // Run streams until ctx ends, and then gives nil; or until an error that it cannot get over,
 // and gives that. When it returns, nothing of it is left: no goroutine, no connection. It may
@@ -269,11 +274,11 @@ func (c *Consumer) session(ctx context.Context) error {
 	}
 	hijacked = true
 	c.cfg.Progress.start(from)
-	return c.follow(ctx, newStream(c, hc, srv), from, slot.created)
+	return c.follow(ctx, newStream(c, hc, srv), from, srv.end, slot.created)
 }
 
 // follow runs a stream and keeps the state meanwhile.
-func (c *Consumer) follow(ctx context.Context, s *stream, from cdc.LSN, created bool) error {
+func (c *Consumer) follow(ctx context.Context, s *stream, from, end cdc.LSN, created bool) error {
 	c.mu.Lock()
 	c.stream = s
 	c.state.Connected, c.state.Err = true, nil
@@ -282,9 +287,11 @@ func (c *Consumer) follow(ctx context.Context, s *stream, from cdc.LSN, created 
 	c.mu.Unlock()
 	c.log.Info("replication stream started", "slot", c.cfg.Slot, "from", from)
 	c.cfg.Handler.Reset(from)
-	if !c.streamed {
-		c.streamed = true
-		close(c.started)
+	c.streamed = true
+	select {
+	case <-c.started:
+	default:
+		s.behind = end
 	}
 	err := s.run(ctx)
 	c.mu.Lock()

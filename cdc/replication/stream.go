@@ -30,6 +30,9 @@ type stream struct {
 	// until ends the stream with errReached once the handler has had everything that commits
 	// before it; 0 for never.
 	until cdc.LSN
+	// behind is the end of the server's WAL when the first stream began: once the handler has
+	// had it the consumer counts as started. 0 afterwards. Of handle alone.
+	behind cdc.LSN
 
 	interval, silence time.Duration
 	answer            chan struct{} // holds a token when the server wants a status
@@ -230,8 +233,12 @@ func (s *stream) handle(ctx context.Context) error {
 			if err := deliver(it, data, s.progress, handle); err != nil {
 				return fmt.Errorf("handle message: %w", err)
 			}
-			if s.reached(it, data) {
+			if s.until != 0 && reached(it, data, s.until) {
 				return errReached
+			}
+			if s.behind != 0 && reached(it, data, s.behind) {
+				s.behind = 0
+				s.c.beStarted()
 			}
 			from = it.end
 		}
@@ -239,15 +246,12 @@ func (s *stream) handle(ctx context.Context) error {
 	return nil
 }
 
-// reached tells whether nothing that commits before until can follow. A keepalive in the middle of
-// a transaction says no more than where that was reached in the WAL, so what commits behind until
-// may be cut off by it, and comes again.
-func (s *stream) reached(it item, data []byte) bool {
-	if s.until == 0 {
-		return false
-	}
+// reached tells whether nothing that commits before a position can follow. A keepalive in the
+// middle of a transaction says no more than where that was reached in the WAL, so one that commits
+// behind the position may be cut off by it, and comes again.
+func reached(it item, data []byte, position cdc.LSN) bool {
 	end, ok := endsAt(data)
-	return it.serverEnd >= s.until || ok && end >= s.until
+	return it.serverEnd >= position || ok && end >= position
 }
 
 // deliver passes on one item of the queue: a keepalive to p, once the handler has had all that

@@ -369,3 +369,24 @@ func TestTheWindowIsReadAtTheHandlersPace(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 }
+
+// TestStartedIsBehindWhatWasThere starts anew behind transactions that were handed on and not
+// acknowledged: clients have cursors of them, so they are handed on again before anybody is let in.
+func TestStartedIsBehindWhatWasThere(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	cfg, f := windowed(t, db)
+	f.lateBus = true
+	r := run(t, cfg)
+	r.begun(t)
+	insert(t, db, 1, 50)
+	f.wait(t, 50)
+	r.stop()
+	if err := r.end(t); err != nil {
+		t.Fatal(err)
+	}
+	cfg, f = windowed(t, db)
+	r = run(t, cfg)
+	r.begun(t)
+	expectInserted(t, f.transactions(), 1, 50)
+}

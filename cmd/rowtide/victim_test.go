@@ -110,7 +110,7 @@ func (v *victim) start(t *testing.T) {
 		defer close(v.done)
 		lines := bufio.NewScanner(said)
 		published := regexp.MustCompile(`msg=published commit=([0-9A-F]+/[0-9A-F]+)`)
-		warned := regexp.MustCompile(`level=(WARN|ERROR)`)
+		warned := regexp.MustCompile(`level=(WARN|ERROR)|resyncs|held again|ready for clients`)
 		for lines.Scan() {
 			if m := published.FindSubmatch(lines.Bytes()); m != nil {
 				v.note(string(m[1]))

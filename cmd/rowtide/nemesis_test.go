@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/internal/feedtest"
+	"github.com/rowtide/rowtide/testcontainers"
+	"github.com/rowtide/rowtide/testcontainers/pgtest"
+)
+
+var (
+	faults      = flag.Int("faults", 14, "faults of the nemesis")
+	nemesisSeed = flag.Uint64("nemesis-seed", 0, "seed of the nemesis; 0 for a new one")
+)
+
+// TestNemesis runs writers, DDL and clients while everything between them fails, in an order that
+// the seed gives: the service is killed, stopped and continued; Postgres crashes, and its walsender
+// stops; connections are cut and held up, on both sides; clients read slowly, vanish and come back.
+//
+// Then: what clients without a snapshot got by resuming is what a reader of the WAL and real SELECTs
+// say, nothing lost, twice, out of order or leaked (O1, O3), so it is the same set as without any fault
+// (O5); clients with a snapshot have what their SELECT returns (O2); and whenever the service was
+// killed, its slot had not moved past what was handed on (O4).
+//
+// Covers C15, C119.
+func TestNemesis(t *testing.T) {
+	seed := *nemesisSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	}
+	t.Logf("replay with: -nemesis-seed %d -faults %d", seed, *faults)
+	n := newNemesis(t, seed)
+	defer n.v.kill()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(2+*faults/4)*time.Minute)
+	defer cancel()
+	clients := resumers(n.v, n.fx)
+	ref := reference(t, n.db, pgtest.On(t, n.cluster, n.fx.DDL()), n.fx, clients)
+	n.v.start(t)
+	var reading, writing sync.WaitGroup
+	for _, c := range clients {
+		reading.Go(func() { c.run(ctx) })
+	}
+	for _, c := range clients {
+		c.await(t, "LIVE")
+	}
+	since, err := feedtest.CurrentLSN(ctx, n.db.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writes, stop := context.WithCancel(ctx)
+	writing.Go(func() { n.write(writes) })
+	done := map[string]int{}
+	for range *faults {
+		pause(ctx, time.Duration(50+n.dice.IntN(700))*time.Millisecond)
+		done[n.strike(ctx, t, clients)]++
+	}
+	stop()
+	writing.Wait()
+	t.Logf("faults: %v", done)
+	finish(ctx, t, n.db, n.fx, clients)
+	cancel()
+	reading.Wait()
+	n.v.kill()
+	n.v.check(t, n.db, cdc.LSN(since))
+	streams, err := ref.Run(t.Context(), since)
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge(t, streams, clients)
+}
+
+// A nemesis is a world and what may go wrong in it.
+type nemesis struct {
+	dice    *rand.Rand
+	cluster *testcontainers.Cluster
+	db      *pgtest.DB
+	fx      *feedtest.Fixture
+	work    feedtest.Workload
+	v       *victim
+	// toServer and toService stand before Postgres, for the service, and before the service.
+	toServer, toService *proxy
+}
+
+func newNemesis(t *testing.T, seed uint64) *nemesis {
+	t.Helper()
+	cluster := pgtest.Cluster(t, testcontainers.Config{Settings: map[string]string{"fsync": "on", "wal_sender_timeout": "10s"}})
+	n := &nemesis{dice: rand.New(rand.NewPCG(seed, 1)), cluster: cluster, db: pgtest.On(t, cluster)} //nolint:gosec // a test's dice
+	n.fx = feedtest.NewFixture(n.db.Role(t, "web_user"), n.db.Role(t, "web_reader"))
+	n.db.Exec(t, n.fx.DDL())
+	n.work = feedtest.Workload{URL: n.db.Admin, Seed: seed, Changes: 500, MaxRows: 100}
+	if err := n.work.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server, err := url.Parse(n.db.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.toServer = newProxy(t, server.Host)
+	server.Host = n.toServer.addr
+	n.v = newVictim(t, n.db, n.fx, server.String())
+	n.toService = newProxy(t, n.v.addr)
+	n.v.dial = n.toService.addr
+	return n
+}
+
+// write keeps writers and DDL going. That they fail is what the nemesis is for.
+func (n *nemesis) write(ctx context.Context) {
+	w := n.work
+	for ctx.Err() == nil {
+		w.Seed++
+		if _, err := w.Run(ctx); err != nil {
+			pause(ctx, 50*time.Millisecond)
+		}
+		n.ddl(ctx, w.Seed)
+	}
+}
+
+// ddl changes the catalog and nothing of what anybody may see.
+func (n *nemesis) ddl(ctx context.Context, pick uint64) {
+	conn, err := pgx.Connect(ctx, n.db.Admin)
+	if err != nil {
+		return
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	statements := []string{
+		"CREATE TABLE IF NOT EXISTS extra (id int PRIMARY KEY, t text); COMMENT ON TABLE extra IS '@subscribe(rowSecurity: NOT_REQUIRED)'",
+		"DROP TABLE IF EXISTS extra",
+		"CREATE INDEX IF NOT EXISTS by_title ON documents (title)",
+		"DROP INDEX IF EXISTS by_title",
+		"COMMENT ON TABLE tasks IS '@subscribe\nSomething for a team, number " + fmt.Sprint(pick) + ".'",
+		"ALTER TABLE documents SET (fillfactor = 70)",
+		"BEGIN; CREATE POLICY more ON documents FOR INSERT TO " + n.fx.User + " WITH CHECK (true); DROP POLICY more ON documents; COMMIT",
+	}
+	_, _ = conn.Exec(ctx, "SET lock_timeout = '1s'; "+statements[pick%uint64(len(statements))])
+}
+
+// strike does one thing of its choice, and gives its name.
+func (n *nemesis) strike(ctx context.Context, t *testing.T, clients []*resumer) string {
+	t.Helper()
+	short := time.Duration(100+n.dice.IntN(1200)) * time.Millisecond
+	victims := func() []*resumer {
+		some := slices.Clone(clients)
+		n.dice.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
+		return some[:1+n.dice.IntN(len(some))]
+	}
+	switch pick := n.dice.IntN(100); {
+	case pick < 25:
+		n.v.kill()
+		n.v.look(t, n.db)
+		n.v.start(t)
+		return "kill service"
+	case pick < 37:
+		if err := n.cluster.StopMode(ctx, "immediate"); err != nil {
+			t.Fatal(err)
+		}
+		pause(ctx, short/4)
+		if err := n.cluster.Restart(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return "crash postgres"
+	case pick < 47:
+		n.freeze(ctx, n.v.cmd.Process.Pid, 2*short)
+		return "stop service"
+	case pick < 57:
+		n.freeze(ctx, n.walsender(ctx), short)
+		return "stop walsender"
+	case pick < 67:
+		n.toServer.cut()
+		return "cut postgres"
+	case pick < 74:
+		n.toServer.hold(true)
+		pause(ctx, short)
+		n.toServer.hold(false)
+		return "hold postgres"
+	case pick < 84:
+		n.toService.cut()
+		return "cut clients"
+	case pick < 90:
+		for _, c := range victims() {
+			c.doze(short, false)
+		}
+		return "slow clients"
+	case pick < 96:
+		for _, c := range victims() {
+			c.doze(2*short, true)
+		}
+		return "vanish clients"
+	default:
+		n.toServer.cut() // all at once, in the middle of a start
+		n.v.kill()
+		n.v.start(t)
+		n.toServer.cut()
+		n.toService.cut()
+		return "kill service and cut"
+	}
+}
+
+// freeze stops a process for a while.
+func (n *nemesis) freeze(ctx context.Context, pid int, d time.Duration) {
+	if pid == 0 || syscall.Kill(pid, syscall.SIGSTOP) != nil {
+		return
+	}
+	pause(ctx, d)
+	_ = syscall.Kill(pid, syscall.SIGCONT)
+}
+
+// walsender is the process that streams to the service, 0 for none.
+func (n *nemesis) walsender(ctx context.Context) (pid int) {
+	conn, err := pgx.Connect(ctx, n.db.Admin)
+	if err != nil {
+		return 0
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := conn.QueryRow(ctx, `SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots WHERE slot_name = $1`, n.v.slot).Scan(&pid); err != nil {
+		return 0
+	}
+	return pid
+}
