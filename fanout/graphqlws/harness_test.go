@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -379,4 +380,17 @@ func parseNext(t *testing.T, text string) next {
 		t.Fatalf("got %.200s, want a row", text)
 	}
 	return n
+}
+
+func proxies(t *testing.T, networks ...string) fanout.Proxies {
+	t.Helper()
+	var out fanout.Proxies
+	for _, n := range networks {
+		p, err := netip.ParsePrefix(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, p)
+	}
+	return out
 }

@@ -1,0 +1,233 @@
+package graphqlws_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/fanout"
+	"github.com/rowtide/rowtide/fanout/graphqlws"
+)
+
+// Opcodes and bits of RFC 6455, 5.2.
+const (
+	opContinuation = 0x0
+	opText         = 0x1
+	opPing         = 0x9
+	opPong         = 0xA
+	fin            = 0x80
+	masked         = 0x80
+)
+
+// A raw is a client that sends frames as they are, however wrong.
+type raw struct {
+	t    *testing.T
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+func (p *place) raw(headers ...string) (*raw, *http.Response) {
+	p.t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.url, "ws://"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n"+strings.Join(append(headers, ""), "\r\n")+"\r\n")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r := &raw{t: p.t, conn: conn, r: bufio.NewReader(conn)}
+	resp, err := http.ReadResponse(r.r, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return r, resp
+}
+
+// frame is a client's frame, masked with zeros.
+func frame(first byte, payload string) []byte {
+	out := []byte{first}
+	switch n := len(payload); {
+	case n < 126:
+		out = append(out, masked|byte(n))
+	case n <= 0xFFFF:
+		out = binary.BigEndian.AppendUint16(append(out, masked|126), uint16(n))
+	default:
+		out = binary.BigEndian.AppendUint64(append(out, masked|127), uint64(n))
+	}
+	return append(append(out, 0, 0, 0, 0), payload...)
+}
+
+// read gives the next frame's opcode and payload; those of the service are short, and not masked.
+func (r *raw) read() (opcode byte, payload string, err error) {
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(r.r, head); err != nil {
+		return 0, "", err
+	}
+	body := make([]byte, head[1])
+	_, err = io.ReadFull(r.r, body)
+	return head[0] &^ fin, string(body), err
+}
+
+func (r *raw) init() {
+	r.t.Helper()
+	r.send(frame(fin|opText, `{"type":"connection_init","payload":{"authorization":"Bearer good"}}`))
+	if _, text, err := r.read(); err != nil || text != `{"type":"connection_ack"}` {
+		r.t.Fatalf("%s, %v", text, err)
+	}
+}
+
+func (r *raw) send(b []byte) {
+	r.t.Helper()
+	if _, err := r.conn.Write(b); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// gone tells that a connection ended otherwise than by the test's patience.
+func gone(err error) bool {
+	var timeout net.Error
+	return err != nil && (!errors.As(err, &timeout) || !timeout.Timeout())
+}
+
+// Covers S10.
+func TestAMessageOfEmptyFramesIsReadSlowlyAndCutOff(t *testing.T) {
+	t.Parallel()
+	const perSecond = 20_000
+	p := open(t, graphqlws.Config{
+		ReadTimeout: 2 * time.Second, Limiter: authz.NewLimiter(authz.Limits{authz.Received: {authz.PerConnection: perSecond}}),
+	}, fanout.Limits{})
+	r, _ := p.raw()
+	r.init()
+	r.send(frame(opText, `{"type":"ping"`))
+	sent, err := 0, error(nil)
+	empty := bytes.Repeat(frame(opContinuation, ""), 1000)
+	began := time.Now()
+	for err == nil {
+		var n int
+		n, err = r.conn.Write(empty)
+		sent += n
+	}
+	if !gone(err) {
+		t.Fatalf("the flood was never ended: %v", err)
+	}
+	eventually(t, "the connection is gone", func() bool { return p.handler.Connections() == 0 })
+	// What the two kernels hold besides is theirs.
+	const kernels = 16 << 20
+	if most := perSecond*(5+int(time.Since(began).Seconds())) + kernels; sent > most {
+		t.Errorf("%d bytes were taken in %v, want at most %d", sent, time.Since(began), most)
+	}
+}
+
+// Covers S10.
+func TestAMessageThatComesByteByByteIsCutOff(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{ReadTimeout: 300 * time.Millisecond}, fanout.Limits{})
+	r, _ := p.raw()
+	r.init()
+	text := `{"type":"ping"}`
+	r.send(frame(fin|opText, text)[:8]) // its header, and two bytes of it
+	if _, _, err := r.read(); !gone(err) {
+		t.Errorf("half a message, and a minute later: %v", err)
+	}
+	honest := p.connect()
+	honest.send(text)
+	honest.expect(`{"type":"pong"}`)
+}
+
+// Covers S14.
+func TestPingsAreAnsweredAtARateOnly(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{}, fanout.Limits{})
+	r, _ := p.raw()
+	r.init()
+	const sent = 5000
+	began := time.Now()
+	r.send(bytes.Repeat(frame(fin|opPing, "x"), sent))
+	r.send(frame(fin|opText, `{"type":"ping","payload":{"last":true}}`))
+	pongs := 0
+	for {
+		opcode, text, err := r.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if opcode != opPong {
+			if text != `{"type":"pong","payload":{"last":true}}` {
+				t.Errorf("got %s", text)
+			}
+			break
+		}
+		pongs++
+	}
+	if most := 60 + int(10*time.Since(began).Seconds()); pongs == 0 || pongs > most {
+		t.Errorf("%d of %d pings were answered in %v, want some, and at most %d", pongs, sent, time.Since(began), most)
+	}
+}
+
+// Covers S69, S10.
+func TestNothingIsCompressed(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{}, fanout.Limits{})
+	r, resp := p.raw("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
+	if e := resp.Header.Get("Sec-WebSocket-Extensions"); resp.StatusCode != http.StatusSwitchingProtocols || e != "" {
+		t.Fatalf("%s, extensions %q: want none", resp.Status, e)
+	}
+	r.send(frame(fin|0x40|opText, "\xaa\x56\x2a\xa9")) // RSV1: compressed all the same
+	for {
+		opcode, text, err := r.read()
+		if gone(err) {
+			return
+		}
+		if err != nil || opcode != 0x8 || binary.BigEndian.Uint16([]byte(text)) != 1002 {
+			t.Fatalf("opcode %d %q, %v: want a protocol error", opcode, text, err)
+		}
+	}
+}
+
+// Covers S11.
+func TestTheLimiterRefusesBeforeTheUpgradeWhereRatesAreOver(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{
+		Limiter: authz.NewLimiter(authz.Limits{authz.Connects: {authz.PerAddress: 1}, authz.Subscriptions: {authz.PerPrincipal: 1}, authz.Operations: {authz.PerConnection: 1}}),
+		Proxies: proxies(t, "127.0.0.0/8"),
+	}, fanout.Limits{})
+	from := "X-Forwarded-For: 198.51.100.9, 203.0.113.7"
+	for range 5 {
+		if _, resp := p.raw(from); resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("%s", resp.Status)
+		}
+	}
+	_, resp := p.raw(from)
+	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "1" {
+		t.Errorf("%s, Retry-After %q: want 429 and 1", resp.Status, resp.Header.Get("Retry-After"))
+	}
+	// What a client puts into the header itself makes nobody of it.
+	if _, resp := p.raw("X-Forwarded-For: 192.0.2.55, 203.0.113.7"); resp.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("with a forged hop: %s", resp.Status)
+	}
+	if _, resp := p.raw("X-Forwarded-For: 203.0.113.8"); resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Errorf("another address: %s", resp.Status)
+	}
+	s := p.connect()
+	for range 5 {
+		s.send(`{"id":"q","type":"subscribe","payload":{"query":"{ rowtide { version } }"}}`)
+		if _, err := s.read(); err != nil {
+			t.Fatal(err)
+		}
+		s.expect(`{"id":"q","type":"complete"}`)
+	}
+	s.send(`{"id":"q","type":"subscribe","payload":{"query":"{ rowtide { version } }"}}`)
+	s.expect(`{"id":"q","type":"error","payload":[{"message":"too many operations a second for this connection: come back in 1 s","extensions":{"code":"RATE_LIMITED","retryAfter":1}}]}`)
+}
