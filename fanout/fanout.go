@@ -84,6 +84,8 @@ type Config struct {
 	ProgressInterval time.Duration
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
+	// Now is the wall clock, which somebody may set while sessions last. Defaults to time.Now.
+	Now func() time.Time
 }
 
 // Limits bound what subscriptions may hold and cause.
@@ -130,6 +132,9 @@ func (c *Config) check() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (s *Session) setPrincipalLocked(p *authz.Principal) {
 	}
 	s.principal, s.deadline = p, time.Time{}
 	if !p.Expires.IsZero() {
-		left := time.Until(p.Expires)
+		left := p.Expires.Sub(s.d.cfg.Now())
 		s.deadline = time.Now().Add(left)
 		s.expiry = time.AfterFunc(left, func() { s.expire(p) })
 	}

@@ -3,6 +3,7 @@ package fanout_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,4 +158,33 @@ func TestSubscriptionsOfASessionShareItsBound(t *testing.T) {
 	if slow == 0 {
 		t.Error("a session held four times its bound")
 	}
+}
+
+// Covers S30.
+func TestAClockThatIsSetBackKeepsNobodyIn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, membus.Config{})
+		var step atomic.Int64
+		d := w.start(fanout.Config{Now: func() time.Time { return time.Now().Add(time.Duration(step.Load())) }})
+		s := d.Open(principal("ann", time.Now().Add(time.Minute)))
+		r, err := s.Subscribe(t.Context(), request(""))
+		if err != nil {
+			t.Fatalf("subscribe: %v", err)
+		}
+		c := newClient(t, r.Subscription)
+		c.expect("LIVE")
+		step.Store(-int64(time.Hour))
+		<-time.After(59 * time.Second)
+		if err := s.Err(); err != nil {
+			t.Errorf("it ended early: %v", err)
+		}
+		<-time.After(time.Second)
+		if n, err := c.expectEnd(); n != 0 || !errors.Is(err, fanout.ErrExpired) {
+			t.Errorf("%d frames and then %v, want none and ErrExpired", n, err)
+		}
+		s.Close()
+		w.stop()
+		_ = w.bus.Close()
+	})
 }
