@@ -134,16 +134,21 @@ func equalities(v view, narrower Narrower) []equality {
 	return distinct
 }
 
-// place puts a class into the index.
-func (t *table) place(c *class, eq []equality) {
+// chosen gives the equalities that the index takes, and in how many places a class then stands.
+func chosen(eq []equality) ([]equality, int) {
 	places, n := 1, 0
 	for n < len(eq) && n < maxTerms && places*len(eq[n].keys) <= maxPlaces {
 		places *= len(eq[n].keys)
 		n++
 	}
-	eq = eq[:n]
+	return eq[:n], places
+}
+
+// place puts a class into the index.
+func (t *table) place(c *class, eq []equality) {
+	eq, places := chosen(eq)
 	switch {
-	case n == 0:
+	case len(eq) == 0:
 		t.rest = append(t.rest, c)
 		return
 	case places == 0:

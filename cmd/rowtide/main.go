@@ -40,6 +40,7 @@ type commands struct {
 	Lint       lintCmd       `cmd:"" help:"Check the annotations: what is wrong, where, and what to write."`
 	Doctor     doctorCmd     `cmd:"" help:"Examine server, slot, publication, grants, roles and policies: each finding with what mends it."`
 	Schema     schemaCmd     `cmd:"" help:"Print the GraphQL schema that a role sees."`
+	Explain    explainCmd    `cmd:"" help:"Tell how a subscription is judged and found, and why a row is delivered or not."`
 	Subscribe  subscribeCmd  `cmd:"" help:"Follow a subscription in the terminal, one JSON result a line."`
 	Token      tokenCmd      `cmd:"" help:"Print a token signed with --jwt-secret."`
 	Bench      benchCmd      `cmd:"" help:"Measure against a baseline in the same run."`

@@ -51,6 +51,7 @@ var table = []rule{
 
 	{pkg: "migrations", ours: []string{"cdc", "schema"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/jackc/pgerrcode", "github.com/golang-migrate/migrate/v4"}, linked: true},
 	{pkg: "internal/doctor", ours: []string{"migrations", "schema", "schema/annotation", "schema/introspect", "cdc"}, linked: true},
+	{pkg: "internal/explain", ours: []string{"fanout", "authz", "authz/rls", "schema", "cdc"}, linked: true},
 	{pkg: "testcontainers", outside: none, linked: true},
 	{pkg: "internal/client", linked: true},
 	{pkg: "internal/livetable", outside: []string{"golang.org/x/text"}, linked: true},
@@ -59,7 +60,7 @@ var table = []rule{
 	{pkg: ".", ours: []string{
 		"cdc", "cdc/pgoutput", "cdc/replication", "cdc/fold",
 		"schema", "schema/annotation", "schema/introspect", "authz", "authz/audit", "authz/jwt", "authz/rls",
-		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "fanout/graphqlhttp", "migrations", "internal/doctor", "console",
+		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "fanout/graphqlhttp", "migrations", "internal/doctor", "internal/explain", "console",
 	}, tests: []string{"*"}, linked: true},
 	{pkg: "bench", ours: []string{".", "authz/jwt", "internal/client", "testcontainers"}, tests: []string{"*"}, linked: true},
 	{pkg: "internal/demo", ours: []string{".", "authz/jwt", "testcontainers"}, tests: []string{"*"}, linked: true},
