@@ -54,6 +54,7 @@ var table = []rule{
 	{pkg: "internal/explain", ours: []string{"fanout", "authz", "authz/rls", "schema", "cdc"}, linked: true},
 	{pkg: "testcontainers", outside: none, linked: true},
 	{pkg: "internal/client", linked: true},
+	{pkg: "internal/progress", outside: []string{"golang.org/x/term"}, linked: true},
 	{pkg: "internal/livetable", outside: []string{"golang.org/x/text"}, linked: true},
 	{pkg: "console", outside: none, tests: []string{"*"}, linked: true},
 
@@ -63,7 +64,7 @@ var table = []rule{
 		"fanout", "fanout/bus", "fanout/bus/membus", "fanout/graphqlws", "fanout/graphqlhttp", "migrations", "internal/doctor", "internal/explain", "console",
 	}, tests: []string{"*"}, linked: true},
 	{pkg: "bench", ours: []string{".", "authz/jwt", "internal/client", "testcontainers"}, tests: []string{"*"}, linked: true},
-	{pkg: "internal/demo", ours: []string{".", "authz/jwt", "testcontainers"}, tests: []string{"*"}, linked: true},
+	{pkg: "internal/demo", ours: []string{".", "authz/jwt", "internal/progress", "testcontainers"}, tests: []string{"*"}, linked: true},
 	{pkg: "cmd/rowtide", ours: []string{"*"}, tests: []string{"*"}, linked: true},
 
 	{pkg: "testcontainers/pgtest", ours: []string{"testcontainers"}},

@@ -29,6 +29,8 @@ type Config struct {
 	Fallback bool
 	// Every is the time between two writes. Defaults to half a second.
 	Every time.Duration
+	// Postgres says where its PostgreSQL comes from.
+	Postgres PostgresConfig
 	// Out gets what people should read. Logger gets the service's log.
 	Out    io.Writer
 	Logger *slog.Logger
@@ -60,7 +62,7 @@ func run(ctx context.Context, cfg Config) error {
 	step := stepper(cfg.Out, 4)
 
 	step("Starting a private PostgreSQL …")
-	cluster, err := testcontainers.Start(ctx, testcontainers.Config{})
+	cluster, err := startPostgres(ctx, cfg.Postgres)
 	if err != nil {
 		return err
 	}
