@@ -145,7 +145,7 @@ func TestIndexLeavesNobodyOut(t *testing.T) {
 			if err != nil {
 				rt.Fatalf("compile %s: %v", where, err)
 			}
-			s := newSubscription(d, d.Open(p), req, v)
+			s := newSubscription(d, d.Open(p), req, v, nil)
 			s.phase = live
 			if added, err := r.add(s, 1, catalog); !added || err != nil {
 				rt.Fatalf("add: %v, %v", added, err)
@@ -245,7 +245,7 @@ func TestIndexFindsNobodyElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newSubscription(d, d.Open(p), req, v)
+		s := newSubscription(d, d.Open(p), req, v, nil)
 		s.phase = live
 		if added, err := r.add(s, 1, catalog); !added || err != nil {
 			t.Fatalf("add: %v, %v", added, err)

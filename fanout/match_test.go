@@ -75,7 +75,7 @@ func rig(tb testing.TB, subscriptions int, where func(i int) string) (*Dispatche
 		if err != nil {
 			tb.Fatalf("compile: %v", err)
 		}
-		subs[i] = newSubscription(d, d.Open(p), req, v)
+		subs[i] = newSubscription(d, d.Open(p), req, v, nil)
 		subs[i].phase = live
 		if added, err := d.registry.add(subs[i], 1, c); !added || err != nil {
 			tb.Fatalf("add: %v, %v", added, err)

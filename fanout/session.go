@@ -19,8 +19,6 @@ type Session struct {
 	client *authz.Client // nil for one without limits
 	opened time.Time
 	limit  int
-	// ended is closed when the session ends, for whatever reason.
-	ended chan struct{}
 	// single tells that the session ends with its one subscription.
 	single bool
 
@@ -29,7 +27,10 @@ type Session struct {
 	expiry    *time.Timer // nil for a principal that does not expire
 	subs      map[*Subscription]struct{}
 	err       error // why it ended
-	deadline  time.Time
+	// ended and onEnd tell of the end; nil while nobody asks for that.
+	ended    chan struct{}
+	onEnd    func()
+	deadline time.Time
 	// used is the size of what waits, and of what was taken and perhaps not sent. freed is
 	// closed when it falls; nil while nobody waits for that.
 	used  int
@@ -73,7 +74,7 @@ func (d *Dispatcher) revoked(c *authz.Client, p *authz.Principal) bool {
 func (d *Dispatcher) openSession(c *authz.Client, p *authz.Principal) *Session {
 	s := &Session{
 		d: d, client: c, opened: time.Now(), limit: d.cfg.Limits.QueueBytes,
-		ended: make(chan struct{}), subs: map[*Subscription]struct{}{},
+		subs: map[*Subscription]struct{}{},
 	}
 	d.roster.enter(s)
 	s.mu.Lock()
@@ -83,7 +84,29 @@ func (d *Dispatcher) openSession(c *authz.Client, p *authz.Principal) *Session {
 }
 
 // Ended is closed when the session ends: Err then says why.
-func (s *Session) Ended() <-chan struct{} { return s.ended }
+func (s *Session) Ended() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		s.ended = make(chan struct{})
+		if s.err != nil {
+			close(s.ended)
+		}
+	}
+	return s.ended
+}
+
+// OnEnd has f called, in a goroutine of its own, when the session ends, for whatever reason: Err
+// then says why. It is called once at most.
+func (s *Session) OnEnd(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		go f()
+		return
+	}
+	s.onEnd = f
+}
 
 // Err is why the session sends nothing more, or nil.
 func (s *Session) Err() error { return s.check() }
@@ -133,7 +156,12 @@ func (s *Session) end(err error) {
 	s.mu.Lock()
 	if s.err == nil {
 		s.err = err
-		close(s.ended)
+		if s.ended != nil {
+			close(s.ended)
+		}
+		if s.onEnd != nil {
+			go s.onEnd()
+		}
 	}
 	if s.expiry != nil {
 		s.expiry.Stop()
@@ -202,13 +230,19 @@ func (s *Session) Refresh(p *authz.Principal) error {
 // Subscribe runs a request: a query at once, a subscription until it is closed or ends. Errors
 // are for the client.
 func (s *Session) Subscribe(ctx context.Context, req schema.Request) (Response, error) {
-	return s.d.subscribe(ctx, s, req, "")
+	return s.d.subscribe(ctx, s, req, "", nil)
+}
+
+// SubscribeFor is Subscribe, but the subscription is read by Take, when its Waker was told to. A
+// transport without a goroutine for each subscription reads that way.
+func (s *Session) SubscribeFor(ctx context.Context, req schema.Request, w Waker) (Response, error) {
+	return s.d.subscribe(ctx, s, req, "", w)
 }
 
 // Resume is Subscribe behind a cursor that a transport brings beside the request: it stands in
 // place of the operation's argument after. "" is none.
 func (s *Session) Resume(ctx context.Context, req schema.Request, after string) (Response, error) {
-	return s.d.subscribe(ctx, s, req, after)
+	return s.d.subscribe(ctx, s, req, after, nil)
 }
 
 // add makes a subscription the session's, and the session's principal its own.

@@ -19,8 +19,9 @@ func (d *Dispatcher) Subscribe(ctx context.Context, p *authz.Principal, req sche
 	return r, err
 }
 
-// subscribe runs a request. Where after is not "" it stands for the operation's own.
-func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema.Request, after string) (Response, error) {
+// subscribe runs a request. Where after is not "" it stands for the operation's own. The
+// subscription has the Waker, or where that is nil is read by Next.
+func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema.Request, after string, w Waker) (Response, error) {
 	for {
 		c := d.registry.present()
 		v, err := compile(c, session.Principal(), req)
@@ -40,7 +41,7 @@ func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema
 		case <-ctx.Done():
 			return Response{}, context.Cause(ctx)
 		}
-		s := newSubscription(d, session, req, v)
+		s := newSubscription(d, session, req, v, w)
 		added, err := d.register(s, c)
 		if err != nil {
 			d.denied(session, req, err)

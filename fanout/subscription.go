@@ -27,8 +27,8 @@ type Subscription struct {
 	about   about // for the audit log; set before anything else happens to it
 	request schema.Request
 	oid     uint32
-	// ready has a token when Next has something to look at.
-	ready chan struct{}
+	// waker is told when there is something to take.
+	waker Waker
 	// class is what it gets its frames from, at that place; moving that it may be of another
 	// one now. The registry's lock guards them, and place that of the class too.
 	class  *class
@@ -113,8 +113,21 @@ const (
 	flushed ending = true  // it is, before the error
 )
 
-func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view) *Subscription {
-	sub := &Subscription{d: d, id: d.roster.ids.Add(1), since: time.Now(), session: s, request: req, ready: make(chan struct{}, 1), view: v, phase: detached}
+// A Waker is told that a subscription has something to take, or has ended. Wake is called with
+// locks of the dispatcher held: it must return at once and call nothing of the dispatcher.
+type Waker interface{ Wake() }
+
+// A bell is the Waker of those who wait in Next.
+type bell chan struct{}
+
+// Wake leaves a token.
+func (b bell) Wake() { signal(b) }
+
+func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view, w Waker) *Subscription {
+	if w == nil {
+		w = make(bell, 1)
+	}
+	sub := &Subscription{d: d, id: d.roster.ids.Add(1), since: time.Now(), session: s, request: req, waker: w, view: v, phase: detached}
 	sub.about = describe(s, req, &v)
 	return sub
 }
@@ -122,22 +135,28 @@ func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view) *Sub
 // Next waits for payloads, each a complete GraphQL result, and gives all that are ready. They
 // are shared and must not be changed; the slice is valid until the next call, which also says
 // that these were sent. An error ends the subscription: Explain tells what of it the client may
-// know. Only one goroutine may call Next.
+// know. Only one goroutine may call Next, and none where the subscription has a Waker.
 func (s *Subscription) Next(ctx context.Context) ([][]byte, error) {
-	s.sent()
+	ready, _ := s.waker.(bell)
 	for {
-		if err := s.session.check(); err != nil {
-			s.end(err, atOnce)
-		}
-		if out, err := s.take(); out != nil || err != nil {
+		if out, err := s.Take(); out != nil || err != nil {
 			return out, err
 		}
 		select {
-		case <-s.ready:
+		case <-ready:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// Take gives what Next would, and nothing where Next would wait.
+func (s *Subscription) Take() ([][]byte, error) {
+	s.sent()
+	if err := s.session.check(); err != nil {
+		s.end(err, atOnce)
+	}
+	return s.take()
 }
 
 func (s *Subscription) sent() {
@@ -145,7 +164,9 @@ func (s *Subscription) sent() {
 	n := s.taken
 	s.taken = 0
 	s.mu.Unlock()
-	s.session.free(n)
+	if n > 0 {
+		s.session.free(n)
+	}
 }
 
 // keptPayloads is how many payloads a queue keeps the memory of: most are short, and there are
@@ -228,12 +249,7 @@ func (s *Subscription) drain() {
 	s.endLocked(ErrDraining, flushed)
 }
 
-func (s *Subscription) wake() {
-	select {
-	case s.ready <- struct{}{}:
-	default:
-	}
-}
+func (s *Subscription) wake() { s.waker.Wake() }
 
 func (s *Subscription) attach(start cdc.Position) {
 	s.mu.Lock()

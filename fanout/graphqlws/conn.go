@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,8 +17,8 @@ import (
 	"github.com/rowtide/rowtide/schema"
 )
 
-// A conn is one connection. Its reader is the goroutine of ServeHTTP; a clock watches its times,
-// and each operation has a goroutine of its own.
+// A conn is one connection. Only its reader has a goroutine for as long as it lasts: another one
+// sends while there is something to send, timers ping and watch, and operations have none.
 type conn struct {
 	h      *Handler
 	client *authz.Client
@@ -42,13 +41,21 @@ type conn struct {
 	session  *fanout.Session // nil until authenticated
 	draining bool
 	cancel   context.CancelFunc
-	below    *gatherer
+	below    *below // set before ws
 
-	// authenticated is closed when the session is there.
-	authenticated chan struct{}
-	pings         *rate.Limiter
-	// writing is held while a message is written.
-	writing sync.Mutex
+	pings *rate.Limiter
+	// The timers are set by serve.
+	initialised, pinger *time.Timer
+
+	// ended tells that no goroutine may join any more.
+	joining sync.Mutex
+	ended   bool
+
+	// queue is held, alone or inside mu, for what waits to be sent: sending tells that a goroutine
+	// sends what is ready.
+	queue   sync.Mutex
+	ready   []*operation
+	sending bool
 }
 
 // Pings of a client that are answered, a second and at once. RFC 6455, 5.5.3, lets an endpoint
@@ -61,11 +68,32 @@ const (
 func newConn(h *Handler, client *authz.Client, authorization []string) *conn {
 	return &conn{
 		h: h, client: client, log: h.cfg.Logger, header: authorization, protocol: newProtocol(h.cfg.Operations), ops: map[string]*operation{},
-		cancel: func() {}, authenticated: make(chan struct{}), pings: rate.NewLimiter(pingRate, pingBurst),
+		cancel: func() {}, pings: rate.NewLimiter(pingRate, pingBurst),
 	}
 }
 
 func (c *conn) answersPing(context.Context, []byte) bool { return c.pings.Allow() }
+
+// join counts a goroutine in, unless the connection is about to end: it waits for those that are.
+func (c *conn) join() bool {
+	c.joining.Lock()
+	defer c.joining.Unlock()
+	if c.ended {
+		return false
+	}
+	c.wg.Add(1)
+	return true
+}
+
+// after has f called after a time, in a goroutine that the connection's end waits for.
+func (c *conn) after(d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d, func() {
+		if c.join() {
+			defer c.wg.Done()
+			f()
+		}
+	})
+}
 
 // serve serves the socket until it is closed, and returns when every goroutine has ended.
 func (c *conn) serve(ctx context.Context) {
@@ -78,7 +106,10 @@ func (c *conn) serve(ctx context.Context) {
 		c.closeFor(fanout.ErrDraining)
 	}
 	c.ws.SetReadLimit(c.h.cfg.ReadLimit)
-	c.wg.Go(func() { c.clock(ctx) })
+	c.joining.Lock() // the timers' functions join
+	c.initialised = c.after(c.h.cfg.InitTimeout, func() { c.close(closing{codeInitTimeout, "Connection initialisation timeout"}) })
+	c.pinger = c.after(c.h.cfg.PingInterval, func() { c.ping(ctx) })
+	c.joining.Unlock()
 	c.read(ctx)
 	c.mu.Lock()
 	closing, session := c.closing, c.session
@@ -90,6 +121,11 @@ func (c *conn) serve(ctx context.Context) {
 		session.Close()
 	}
 	c.cut()
+	c.joining.Lock()
+	c.ended = true
+	c.joining.Unlock()
+	c.initialised.Stop()
+	c.pinger.Stop()
 	c.wg.Wait()
 	_ = c.ws.CloseNow()
 }
@@ -97,7 +133,7 @@ func (c *conn) serve(ctx context.Context) {
 // read does what the client's messages ask for, one after the other.
 func (c *conn) read(ctx context.Context) {
 	for {
-		kind, data, err := c.message(ctx)
+		kind, data, err := c.message()
 		if errors.Is(err, websocket.ErrMessageTooBig) {
 			c.close(closing{codeTooBig, "message is too big"}) // reads what is on its way, so that the client sees this
 		}
@@ -118,14 +154,14 @@ func (c *conn) read(ctx context.Context) {
 }
 
 // message reads one message. One that takes too long, in however many frames, ends the connection.
-func (c *conn) message(ctx context.Context) (websocket.MessageType, []byte, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	kind, r, err := c.ws.Reader(ctx)
+// The library is given no context to watch, which costs memory on each idle connection: whoever
+// ends the connection closes what is below.
+func (c *conn) message() (websocket.MessageType, []byte, error) {
+	kind, r, err := c.ws.Reader(context.Background())
 	if err != nil {
 		return 0, nil, err
 	}
-	late := time.AfterFunc(c.h.cfg.ReadTimeout, cancel)
+	late := time.AfterFunc(c.h.cfg.ReadTimeout, c.cut)
 	defer late.Stop()
 	data, err := io.ReadAll(r)
 	return kind, data, err
@@ -150,16 +186,16 @@ func (c *conn) do(ctx context.Context, a action) bool {
 	switch a.do {
 	case nothing:
 	case authenticate:
-		return c.authenticate(ctx, a.token)
+		return c.authenticate(a.token)
 	case refresh:
-		return c.refresh(ctx, *a.token)
+		return c.refresh(*a.token)
 	case pong:
-		return c.send(ctx, pongMessage(a.payload)) == nil
+		return c.send(pongMessage(a.payload)) == nil
 	case start:
 		c.start(ctx, a.id, a.request)
 	case refuse:
 		over := &schema.Error{Code: schema.LimitExceeded, Message: "the connection has as many operations as the server allows: complete one first"}
-		return c.send(ctx, errorMessage(a.id, over)) == nil
+		return c.send(errorMessage(a.id, over)) == nil
 	case stop:
 		c.stop(a.id)
 	case closeSocket:
@@ -170,7 +206,7 @@ func (c *conn) do(ctx context.Context, a action) bool {
 }
 
 // authenticate answers connection_init. The payload's token counts before the header's.
-func (c *conn) authenticate(ctx context.Context, token *string) bool {
+func (c *conn) authenticate(token *string) bool {
 	if token == nil && len(c.header) > 0 {
 		t := fanout.Bearer(c.header[0])
 		token = &t
@@ -190,9 +226,10 @@ func (c *conn) authenticate(ctx context.Context, token *string) bool {
 	c.session = session
 	c.protocol.accept()
 	c.mu.Unlock()
-	close(c.authenticated)
+	c.initialised.Stop()
+	session.OnEnd(c.sessionEnded)
 	c.log.Debug("client connected", slog.String("role", p.Role))
-	return c.send(ctx, []byte(`{"type":"`+typeAck+`"}`)) == nil
+	return c.send([]byte(`{"type":"`+typeAck+`"}`)) == nil
 }
 
 func (c *conn) principal(token *string) (*authz.Principal, error) {
@@ -203,7 +240,7 @@ func (c *conn) principal(token *string) (*authz.Principal, error) {
 }
 
 // refresh goes on with a newer token, or closes.
-func (c *conn) refresh(ctx context.Context, token string) bool {
+func (c *conn) refresh(token string) bool {
 	p, err := c.h.cfg.Auth.Verify(token)
 	if err == nil {
 		err = c.session.Refresh(p)
@@ -212,107 +249,30 @@ func (c *conn) refresh(ctx context.Context, token string) bool {
 		c.closeFor(err)
 		return false
 	}
-	return c.send(ctx, pongMessage(nil)) == nil
+	return c.send(pongMessage(nil)) == nil
 }
 
-// clock closes a connection that is not initialised in time, or whose session ends (its token
-// expires, the operator ends it), and pings one that is silent.
-func (c *conn) clock(ctx context.Context) {
-	initialised := time.NewTimer(c.h.cfg.InitTimeout)
-	defer initialised.Stop()
-	ping := time.NewTicker(c.h.cfg.PingInterval)
-	defer ping.Stop()
-	authenticated := c.authenticated
-	var ended <-chan struct{}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-initialised.C:
-			c.close(closing{codeInitTimeout, "Connection initialisation timeout"})
-			return
-		case <-authenticated:
-			initialised.Stop()
-			authenticated, ended = nil, c.session.Ended()
-		case <-ended:
-			if err := c.session.Err(); !errors.Is(err, fanout.ErrClosed) {
-				c.closeFor(err)
-			}
-			return
-		case <-ping.C:
-			c.wg.Go(func() { c.ping(ctx) })
-		}
+// sessionEnded closes a connection whose session has ended: its token has expired, or the operator
+// has ended it.
+func (c *conn) sessionEnded() {
+	if !c.join() {
+		return
+	}
+	defer c.wg.Done()
+	if err := c.session.Err(); !errors.Is(err, fanout.ErrClosed) {
+		c.closeFor(err)
 	}
 }
 
 // ping drops a client that does not answer until the next one is due.
 func (c *conn) ping(ctx context.Context) {
+	c.pinger.Reset(c.h.cfg.PingInterval)
 	ctx, cancel := context.WithTimeout(ctx, c.h.cfg.PingInterval)
 	defer cancel()
 	if err := c.ws.Ping(ctx); errors.Is(err, context.DeadlineExceeded) {
 		c.log.Debug("client does not answer pings")
 		c.cut()
 	}
-}
-
-// errStopped says that a message was not sent because its operation or the connection is over.
-var errStopped = errors.New("it is over")
-
-// send writes one message. A client that does not take it in time is cut off.
-func (c *conn) send(ctx context.Context, data []byte) error {
-	return c.sendOf(ctx, nil, data)
-}
-
-// sendOf writes a message of an operation, unless that was stopped meanwhile.
-func (c *conn) sendOf(ctx context.Context, op *operation, data []byte) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	return c.writeLocked(ctx, op, data)
-}
-
-// sendAll writes an operation's results with as few system calls as they fit in, each framed by
-// head. It writes them from a buffer, which it gives back.
-func (c *conn) sendAll(ctx context.Context, op *operation, head, buf []byte, payloads [][]byte) ([]byte, error) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	c.mu.Lock()
-	below := c.below
-	c.mu.Unlock()
-	below.hold()
-	var err error
-	for _, p := range payloads {
-		buf = append(append(append(buf[:0], head...), p...), '}')
-		if err = c.writeLocked(ctx, op, buf); err != nil {
-			break
-		}
-	}
-	if released := below.release(c.h.cfg.WriteTimeout); released != nil && err == nil {
-		err = released
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.log.Info("client does not read")
-		}
-		c.cut()
-	}
-	return shrink(buf), err
-}
-
-// writeLocked needs writing held.
-func (c *conn) writeLocked(ctx context.Context, op *operation, data []byte) error {
-	if c.over.Load() || op != nil && op.stopped.Load() {
-		return errStopped
-	}
-	// An operation that is stopped in the middle of a write must not take the connection with
-	// it, as a cancelled Write would. cut ends one that hangs.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.h.cfg.WriteTimeout)
-	defer cancel()
-	err := c.ws.Write(ctx, websocket.MessageText, data)
-	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			c.log.Info("client does not read")
-		}
-		c.cut()
-	}
-	return err
 }
 
 // closeFor closes for an error, as fanout.Explain says.
@@ -353,7 +313,7 @@ func (c *conn) cut() {
 	}
 }
 
-func (c *conn) grab(n *gatherer) {
+func (c *conn) grab(n *below) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.below = n

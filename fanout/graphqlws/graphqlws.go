@@ -109,7 +109,8 @@ func (c *Config) check() error {
 
 // A Handler upgrades requests to WebSockets and serves them.
 type Handler struct {
-	cfg Config
+	cfg     Config
+	buffers buffers
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
@@ -141,30 +142,34 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, f.Message, f.Status)
 		return
 	}
-	defer client.Close()
 	c := newConn(h, client, r.Header.Values("Authorization"))
 	if !h.add(c) {
+		client.Close()
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "the service is restarting", http.StatusServiceUnavailable)
 		return
 	}
-	defer h.remove(c)
 	ws, err := websocket.Accept(&grabber{ResponseWriter: w, c: c}, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{Subprotocol},
 		InsecureSkipVerify: true, // refuse has checked the origin, more strictly
 		CompressionMode:    websocket.CompressionDisabled,
 		OnPingReceived:     c.answersPing,
 	})
-	if err != nil {
-		return // Accept has answered
-	}
-	c.ws = ws
-	if full != nil {
-		h.denied(address, string(schema.LimitExceeded))
-		c.closeFor(full)
+	if err != nil { // Accept has answered
+		h.remove(c)
 		return
 	}
-	c.serve(r.Context())
+	c.ws = ws
+	// In a goroutine of its own, since that of the request keeps its stack and buffers.
+	go func() {
+		defer h.remove(c)
+		if full != nil {
+			h.denied(address, string(schema.LimitExceeded))
+			c.closeFor(full)
+			return
+		}
+		c.serve(context.Background()) // it outlives the request
+	}()
 }
 
 // denied records a client that was not let in.
@@ -187,6 +192,7 @@ func (h *Handler) add(c *conn) bool {
 }
 
 func (h *Handler) remove(c *conn) {
+	c.client.Close()
 	h.mu.Lock()
 	delete(h.conns, c)
 	h.mu.Unlock()

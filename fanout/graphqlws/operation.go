@@ -12,24 +12,49 @@ import (
 
 // An operation is one that a client has subscribed to.
 type operation struct {
-	id      string
-	request schema.Request
-	cancel  context.CancelFunc
+	c  *conn
+	id string
+	// head is the beginning of its results' messages.
+	head []byte
 	// stopped is set when the client has completed it: nothing more of it is sent.
 	stopped atomic.Bool
+
+	// c.queue guards what follows. cancel ends the beginning, nil once sub is there; ready tells
+	// that it waits to be sent.
+	cancel context.CancelFunc
+	sub    *fanout.Subscription
+	ready  bool
 }
 
-// start runs an operation in a goroutine of its own.
+// start begins an operation, in a goroutine, since it may have to wait.
 func (c *conn) start(ctx context.Context, id string, req schema.Request) {
 	ctx, cancel := context.WithCancel(ctx)
-	op := &operation{id: id, request: req, cancel: cancel}
+	op := &operation{c: c, id: id, head: frameHead(typeNext, id), cancel: cancel}
 	c.mu.Lock()
 	c.ops[id] = op
 	c.mu.Unlock()
-	c.wg.Go(func() {
-		defer cancel()
-		c.finish(ctx, op, c.run(ctx, op))
-	})
+	c.wg.Go(func() { c.begin(ctx, op, req) })
+}
+
+// begin runs a query, or hands a subscription over to whoever sends.
+func (c *conn) begin(ctx context.Context, op *operation, req schema.Request) {
+	r, err := c.session.SubscribeFor(ctx, req, op)
+	c.queue.Lock()
+	op.sub = r.Subscription
+	op.cancel()
+	op.cancel = nil
+	c.queue.Unlock()
+	switch {
+	case err != nil:
+		c.finish(op, err)
+	case op.sub == nil:
+		_ = c.sendOf(op, append(append(op.head, r.Result...), '}'))
+		c.finish(op, nil)
+	case op.stopped.Load():
+		op.sub.Close()
+	default:
+		op.Wake()
+	}
 }
 
 // stop ends an operation that the client has completed. Its id is free at once.
@@ -38,61 +63,29 @@ func (c *conn) stop(id string) {
 	op := c.ops[id]
 	delete(c.ops, id)
 	c.mu.Unlock()
-	if op != nil { // it may have ended this moment
-		op.stopped.Store(true)
-		op.cancel()
+	if op == nil { // it may have ended this moment
+		return
 	}
-}
-
-// run sends an operation's results until it ends. It is nil where that is the end of it.
-func (c *conn) run(ctx context.Context, op *operation) error {
-	r, err := c.session.Subscribe(ctx, op.request)
-	if err != nil {
-		return err
+	op.stopped.Store(true)
+	c.queue.Lock()
+	cancel, sub := op.cancel, op.sub
+	c.queue.Unlock()
+	if cancel != nil {
+		cancel()
 	}
-	head := frameHead(typeNext, op.id)
-	if r.Subscription == nil {
-		return c.sendOf(ctx, op, append(append(head, r.Result...), '}'))
+	if sub != nil {
+		sub.Close()
 	}
-	defer r.Subscription.Close()
-	var buf []byte
-	for {
-		payloads, err := r.Subscription.Next(ctx)
-		if err != nil {
-			return err
-		}
-		for len(payloads) > 0 {
-			// Other operations, and pongs, get their turn in between.
-			n := min(len(payloads), gatherFrames)
-			if buf, err = c.sendAll(ctx, op, head, buf, payloads[:n]); err != nil {
-				return err
-			}
-			payloads = payloads[n:]
-		}
-	}
-}
-
-// gatherFrames is how many results are written together at most: enough to share the system call,
-// few enough that pongs and other operations of the socket do not wait long.
-const gatherFrames = 64
-
-// shrink lets go of the memory of an unusually large message.
-func shrink(b []byte) []byte {
-	const most = 64 << 10
-	if cap(b) > most {
-		return nil
-	}
-	return b
 }
 
 // finish tells the client how an operation ended: complete, error, or the end of the connection.
-func (c *conn) finish(ctx context.Context, op *operation, err error) {
+func (c *conn) finish(op *operation, err error) {
 	last := c.forget(op)
 	switch {
-	case op.stopped.Load(), errors.Is(err, errStopped), errors.Is(err, fanout.ErrClosed), ctx.Err() != nil:
+	case op.stopped.Load(), c.over.Load(), errors.Is(err, fanout.ErrClosed), errors.Is(err, context.Canceled):
 		return // nobody waits for an answer
 	case err == nil:
-		_ = c.sendOf(ctx, op, completeMessage(op.id))
+		_ = c.sendOf(op, completeMessage(op.id))
 	case errors.Is(err, fanout.ErrDraining):
 		if last {
 			c.closeFor(err)
@@ -105,7 +98,7 @@ func (c *conn) finish(ctx context.Context, op *operation, err error) {
 		if fanout.Explain(err).Code == schema.Internal {
 			c.log.Error("operation ends by an error", slog.Any("error", err))
 		}
-		_ = c.sendOf(ctx, op, errorMessage(op.id, err))
+		_ = c.sendOf(op, errorMessage(op.id, err))
 	}
 	if last && c.isDraining() {
 		c.closeFor(fanout.ErrDraining)

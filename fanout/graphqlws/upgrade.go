@@ -2,6 +2,7 @@ package graphqlws
 
 import (
 	"bufio"
+	"bytes"
 	"net"
 	"net/http"
 	"strings"
@@ -47,8 +48,12 @@ type grabber struct {
 	c *conn
 }
 
-// writeBuffer holds the header of a frame; what does not fit beside it is written through.
-const writeBuffer = 256
+// The library's buffers: a control frame fits the one for writing, and what does not fit the one
+// for reading is read past it. Ten thousand idle connections have them.
+const (
+	writeBuffer = 256
+	readBuffer  = 512
+)
 
 // Hijack is http.Hijacker's.
 func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -56,7 +61,11 @@ func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return n, rw, err
 	}
-	below := &gatherer{Conn: n, client: g.c.client, gone: make(chan struct{})}
-	g.c.grab(below)
-	return below, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(below, writeBuffer)), nil
+	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	if err != nil {
+		return n, rw, err
+	}
+	b := &below{Conn: n, client: g.c.client, within: g.c.h.cfg.WriteTimeout, early: bytes.Clone(early), gone: make(chan struct{})}
+	g.c.grab(b)
+	return b, bufio.NewReadWriter(bufio.NewReaderSize(b, readBuffer), bufio.NewWriterSize(b, writeBuffer)), nil
 }
