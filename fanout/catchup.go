@@ -192,16 +192,11 @@ type chase struct {
 // snapshot sends RESET and the present rows. From before it is read, the dispatcher holds the
 // subscription's frames.
 func (c *chase) snapshot(ctx context.Context, reason string) error {
-	if err := acquire(ctx, c.d.snapshots); err != nil {
-		return err
-	}
-	defer func() { <-c.d.snapshots }()
-	c.s.see(nil)
-	c.pos = c.d.registry.attach(c.s, cdc.Position{})
 	v := c.s.present()
-	begin := func(seen cdc.Snapshot) error {
-		c.d.registry.settled.prune(seen)
-		c.s.see(&seen)
+	order := keyOrder(v.op.Table)
+	c.s.see(&cover{compare: order})
+	c.pos = c.d.registry.attach(c.s, cdc.Position{})
+	begin := func(cdc.Snapshot) error {
 		if reason != "" {
 			c.d.tally.resync(reason)
 			c.d.record(c.s, authz.EventResync, reason)
@@ -210,11 +205,27 @@ func (c *chase) snapshot(ctx context.Context, reason string) error {
 	}
 	s := sieve{matcher: &c.d.matcher, where: v.op.Where, pass: func(r cdc.Row) error { return c.row(ctx, v, r) }}
 	row := func(r cdc.Row) error { return s.row(ctx, r) }
-	err := c.d.cfg.Snapshots.Snapshot(ctx, v.principal, v.op.Table, v.readable, c.d.registry.settled.list(), begin, row)
-	if err != nil {
+	read := c.readWhole
+	if c.d.portioner != nil && order != nil {
+		read = c.readPortions
+	}
+	if err := read(ctx, v, begin, row); err != nil {
 		return err
 	}
 	return s.flush(ctx)
+}
+
+// readWhole reads the rows in one snapshot, at the client's pace.
+func (c *chase) readWhole(ctx context.Context, v view, begin func(cdc.Snapshot) error, row func(cdc.Row) error) error {
+	if err := acquire(ctx, c.d.snapshots); err != nil {
+		return err
+	}
+	defer func() { <-c.d.snapshots }()
+	return c.d.cfg.Snapshots.Snapshot(ctx, v.principal, v.op.Table, v.readable, c.d.registry.settled.list(), func(seen cdc.Snapshot) error {
+		c.d.registry.settled.prune(seen)
+		c.s.cover(portion{seen: seen})
+		return begin(seen)
+	}, row)
 }
 
 func (c *chase) row(ctx context.Context, v view, r cdc.Row) error {
@@ -302,13 +313,17 @@ func (s *Subscription) takeHeld(announced bool) (handful, error) {
 		return handful{live: true}, nil
 	}
 	h := handful{from: s.start}
-	for _, f := range s.held {
+	for i := range s.held {
+		f := &s.held[i]
+		every, this := s.sawFrameLocked(f)
 		switch {
-		case !s.sawLocked(f.xid) && f.resync != "":
+		case f.resync != "" && !every:
 			return handful{}, errResync{f.resync}
-		case !s.sawLocked(f.xid):
-			h.frames = append(h.frames, f)
-		case len(h.frames) == 0:
+		case f.image == nil && !every && this: // a TRUNCATE in the middle of the snapshot
+			return handful{}, errResync{reasonTruncated}
+		case !this:
+			h.frames = append(h.frames, *f)
+		case every && len(h.frames) == 0:
 			h.from = cdc.Position{Commit: f.pos.Commit, Seq: cdc.EndOfTransaction}
 		}
 	}
@@ -319,10 +334,18 @@ func (s *Subscription) takeHeld(announced bool) (handful, error) {
 	return h, nil
 }
 
-func (s *Subscription) see(seen *cdc.Snapshot) {
+// see makes c what the snapshot has seen, nothing yet.
+func (s *Subscription) see(c *cover) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.seen = seen
+	s.seen = c
+}
+
+// cover notes that a portion of the snapshot was read.
+func (s *Subscription) cover(p portion) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen.add(p)
 }
 
 func (s *Subscription) saw(xid uint32) bool {

@@ -50,6 +50,8 @@ type Dispatcher struct {
 	// follower is the Judge, where it is one. regrouped tells that the present transaction has
 	// changed what policies ask of other tables.
 	follower  Follower
+	portioner Portioner // the Snapshotter, where it is one
+	portions  portions
 	regrouped bool
 }
 
@@ -59,12 +61,13 @@ func New(cfg Config) (*Dispatcher, error) {
 		return nil, err
 	}
 	follower, _ := cfg.Judge.(Follower)
+	portioner, _ := cfg.Snapshots.(Portioner)
 	if follower != nil {
 		follower.Use(cfg.Catalog)
 	}
 	return &Dispatcher{
-		follower: follower,
-		cfg:      cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog, cfg.Judge), roster: newRoster(), tally: newTally(),
+		follower: follower, portioner: portioner,
+		cfg: cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog, cfg.Judge), roster: newRoster(), tally: newTally(),
 		matcher:   matcher{judge: cfg.Judge, comparer: cfg.Comparer, bindings: &bindings{}, log: cfg.Logger},
 		armed:     make(chan struct{}),
 		snapshots: make(chan struct{}, cfg.Limits.Snapshots), replays: make(chan struct{}, cfg.Limits.Replays),

@@ -155,6 +155,7 @@ const (
 	reasonMembership  = "membership"
 	reasonUndecodable = "undecodable"
 	reasonTimeline    = "timeline"
+	reasonTruncated   = "truncated"
 )
 
 // resyncRequired ends a subscription that cannot heal by itself.

@@ -286,5 +286,9 @@ func (l *lane) write(w *writer, h *hit, last bool) {
 		l.resync = reasonUndecodable
 		return
 	}
-	l.frames = append(l.frames, frame{payload: payload, pos: h.pos, xid: w.batch.XID})
+	image := h.new
+	if image == nil {
+		image = h.old
+	}
+	l.frames = append(l.frames, frame{payload: payload, image: image, pos: h.pos, xid: w.batch.XID})
 }

@@ -96,12 +96,23 @@ func (r *reader) batch(ctx context.Context, b *cdc.Batch) error {
 	if b.Last {
 		l.finish(r.w)
 	}
-	for _, f := range l.frames {
+	frames, _, reason := r.c.s.unseen(&b.Transaction, l.frames)
+	if reason != "" {
+		return errResync{reason}
+	}
+	for _, f := range frames {
 		if err := r.c.s.push(ctx, f.payload); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unseen gives the frames of a transaction that the snapshot does not have.
+func (s *Subscription) unseen(tx *cdc.Transaction, frames []frame) ([]frame, run, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unseenLocked(tx, frames, run{})
 }
 
 // match makes the frames of a table's events on the reader's lane.

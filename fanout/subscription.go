@@ -49,7 +49,7 @@ type Subscription struct {
 	start, told cdc.Position
 	// seen is what the snapshot that the subscription started from saw; nil where there was
 	// none, or where the stream is long past it.
-	seen      *cdc.Snapshot
+	seen      *cover
 	held      []frame
 	heldBytes int
 	// draining ends the subscription once what is held is on the queue.
@@ -86,8 +86,10 @@ type view struct {
 type frame struct {
 	payload []byte
 	resync  string
-	pos     cdc.Position
-	xid     uint32
+	// image has the key of the row; nil for a TRUNCATE and for a resync.
+	image cdc.Row
+	pos   cdc.Position
+	xid   uint32
 }
 
 // A run is payloads that many subscriptions may have got at once: they are shared.
@@ -283,38 +285,85 @@ func (s *Subscription) concernedLocked(tx *cdc.Transaction) bool {
 // far from the 2^31 at which ids come round.
 const farPast = 1 << 24
 
-// sawLocked tells whether the snapshot that the subscription started from has the effects of a
+// sawLocked tells whether the snapshot that the subscription started from has all effects of a
 // transaction already.
 func (s *Subscription) sawLocked(xid uint32) bool {
+	every, _ := s.sightLocked(xid)
+	return every
+}
+
+// sightLocked is what the snapshot's portions have seen of a transaction: all of them, or any.
+func (s *Subscription) sightLocked(xid uint32) (every, some bool) {
 	if s.seen == nil || xid == 0 {
-		return false
+		return false, false
 	}
-	if int32(xid-uint32(s.seen.Xmax)) > farPast { //nolint:gosec // the signed distance is the point
+	if s.seen.complete() && int32(xid-uint32(s.seen.newest())) > farPast { //nolint:gosec // the signed distance is the point
 		s.seen = nil
-		return false
+		return false, false
 	}
-	return s.seen.Sees(xid)
+	return s.seen.saw(xid)
+}
+
+// sawFrameLocked tells whether the snapshot has all of a frame's transaction, and whether it has
+// what the frame says: of one without an image, whether any portion has.
+func (s *Subscription) sawFrameLocked(f *frame) (every, this bool) {
+	every, some := s.sightLocked(f.xid)
+	if !every && some && f.image != nil {
+		return false, s.seen.sawFrame(f)
+	}
+	return every, some
+}
+
+// unseenLocked gives the frames of a transaction that the snapshot does not have, and the same as
+// a run. The reason is why that cannot be told: the snapshot was being read while the table was
+// emptied.
+func (s *Subscription) unseenLocked(tx *cdc.Transaction, frames []frame, r run) ([]frame, run, string) {
+	if _, some := s.sightLocked(tx.XID); !some {
+		return frames, r, ""
+	}
+	var out []frame
+	for i := range frames {
+		_, this := s.sawFrameLocked(&frames[i])
+		if this && frames[i].image == nil {
+			return nil, run{}, reasonTruncated
+		}
+		if !this {
+			out = append(out, frames[i])
+		}
+	}
+	return out, newRun(out), ""
 }
 
 // deliver takes frames of a transaction from the dispatcher, and the same as a run: it never waits.
 func (s *Subscription) deliver(tx *cdc.Transaction, frames []frame, r run) {
+	if reason := s.accept(tx, frames, r); reason != "" {
+		s.d.resync(s, reason)
+	}
+}
+
+// accept is deliver; it gives the reason where the subscription has to begin anew.
+func (s *Subscription) accept(tx *cdc.Transaction, frames []frame, r run) (reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.concernedLocked(tx) {
-		return
+		return ""
 	}
 	switch s.phase {
-	case holding:
+	case holding: // the snapshot may not be read to its end
 		s.holdLocked(frames)
 	case live:
+		if frames, r, reason = s.unseenLocked(tx, frames, r); len(frames) == 0 {
+			return reason
+		}
 		if !s.enqueueLocked(r) {
 			s.endLocked(ErrSlow, atOnce)
-			return
+			return ""
 		}
 		s.told = frames[len(frames)-1].pos
 		s.wake()
 	case detached:
 	}
+	return ""
 }
 
 // holdLocked keeps frames until the catching up is done. Where they are too many it gives up

@@ -39,6 +39,11 @@ type reader struct {
 	failed bool
 	// begun tells that begin was called: from then on there is no second try.
 	begun bool
+	// portion has it read in the order of the key, behind after where that is not nil, and stop
+	// once that is enough; more tells that it did.
+	portion bool
+	after   cdc.Row
+	more    bool
 }
 
 // Snapshot reads the rows that p's SELECT returns now, in one repeatable read snapshot that sees
@@ -56,6 +61,12 @@ func (g *Postgres) Snapshot(ctx context.Context, p *authz.Principal, t *schema.T
 		g: g, plan: g.plan(t, p.Role), principal: p, actor: newActor(p, g.path), readable: readable, settled: settled,
 		deadline: time.Now().Add(g.cfg.VisibilityWait), begin: begin, row: row,
 	}
+	return r.read(ctx)
+}
+
+// read reads what the reader is for.
+func (r *reader) read(ctx context.Context) error {
+	g := r.g
 	asked := &task{plan: r.plan, as: r.actor}
 	if due, suspended := g.breakers.check(asked); suspended && !due {
 		return r.unavailable("policy_suspended", "")
@@ -196,7 +207,7 @@ func (r *reader) declare(ctx context.Context) error {
 	if def.Kind == 'p' {
 		from = ""
 	}
-	query := "SELECT " + strings.Join(columns, ", ") + " FROM " + from + ident(def.Schema) + "." + ident(def.Name)
+	query := "SELECT " + strings.Join(columns, ", ") + " FROM " + from + ident(def.Schema) + "." + ident(def.Name) + r.within()
 	reply, err := r.talk(ctx, func(p *pgconn.Pipeline) {
 		p.SendQueryPrepared(r.s.statements.name(r.actor.assume), assumeParams(r.principal), nil, nil)
 		control(p, "DECLARE rows NO SCROLL CURSOR FOR "+query)
@@ -213,6 +224,7 @@ func (r *reader) declare(ctx context.Context) error {
 // fetchAll reads the cursor to its end, a portion at a time, and hands on what came of each
 // before it asks for the next.
 func (r *reader) fetchAll(ctx context.Context) error {
+	count, bytes := 0, 0
 	for n := firstRows; ; {
 		rows, size, err := r.fetch(ctx, n)
 		if err != nil {
@@ -223,7 +235,8 @@ func (r *reader) fetchAll(ctx context.Context) error {
 				return err
 			}
 		}
-		if len(rows) < n {
+		count, bytes = count+len(rows), bytes+size
+		if r.more = r.portion && (count >= portionRows || bytes >= fetchBytes); r.more || len(rows) < n {
 			return nil
 		}
 		n = min(max(fetchBytes/max(size/len(rows), 1), 1), fetchRows)
@@ -242,7 +255,7 @@ func (r *reader) fetch(ctx context.Context, n int) (rows []cdc.Row, size int, er
 	result, err := p.GetResults()
 	if reader, ok := result.(*pgconn.ResultReader); ok {
 		for reader.NextRow() {
-			row := r.read(reader.Values())
+			row := r.image(reader.Values())
 			rows = append(rows, row)
 			size += row.Size()
 		}
@@ -267,8 +280,8 @@ func (r *reader) fetch(ctx context.Context, n int) (rows []cdc.Row, size int, er
 	return rows, size, nil
 }
 
-// read puts the values of the readable columns in their places.
-func (r *reader) read(values [][]byte) cdc.Row {
+// image puts the values of the readable columns in their places.
+func (r *reader) image(values [][]byte) cdc.Row {
 	row := make(cdc.Row, len(r.plan.table.Columns))
 	next := 0
 	for i := range row {

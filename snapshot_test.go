@@ -1,0 +1,153 @@
+package rowtide_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rowtide/rowtide/internal/client"
+	"github.com/rowtide/rowtide/internal/feedtest"
+	"github.com/rowtide/rowtide/testcontainers/pgtest"
+)
+
+// TestACommitDuringASnapshotIsSeenExactlyOnce reads a table in portions while transactions count
+// rows up that lie in different ones: each row's count goes on from what the snapshot said without
+// a step left out or taken twice. The clients read slowly, so that the portions lie apart in time.
+//
+// Covers C103, C104, C106.
+func TestACommitDuringASnapshotIsSeenExactlyOnce(t *testing.T) {
+	t.Parallel()
+	const rows, clients = 45_000, 4
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, `CREATE TABLE counters (id int PRIMARY KEY, n int NOT NULL, filler text);
+		ALTER TABLE counters REPLICA IDENTITY FULL;
+		INSERT INTO counters SELECT n, 0, repeat('x', 40) FROM generate_series(1, `+strconv.Itoa(rows)+`) n;
+		GRANT SELECT ON counters TO `+role+`;
+		COMMENT ON TABLE counters IS '@subscribe(rowSecurity: NOT_REQUIRED)'`)
+	cfg := settings(t, db, role)
+	cfg.QueueBytes = 256 << 10
+	s := start(t, cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	writes, stop := context.WithCancel(ctx)
+	var writing sync.WaitGroup
+	for n := range uint64(2) {
+		writing.Go(func() { countUp(writes, t, db, n, rows) })
+	}
+	var reading errgroup.Group
+	counted := make([]counter, clients)
+	sockets := make([]*client.Client, clients)
+	for n := range clients {
+		sockets[n] = s.dial(t, role, map[string]any{"sub": "ana"})
+		reading.Go(func() error { return counted[n].read(ctx, sockets[n], "LIVE") })
+	}
+	if err := reading.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	writing.Wait()
+	db.Exec(t, "UPDATE counters SET n = -1 WHERE id = 1")
+	for n := range clients {
+		reading.Go(func() error { return counted[n].read(ctx, sockets[n], "-1") })
+	}
+	if err := reading.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	want := pgtest.One[int](t, db, "SELECT sum(n)::int FROM counters")
+	for n := range counted {
+		sum := 0
+		for _, v := range counted[n].n {
+			sum += v
+		}
+		if sum != want || len(counted[n].n) != rows {
+			t.Errorf("client %d counted up to %d in %d rows, want %d in %d", n, sum, len(counted[n].n), want, rows)
+		}
+		t.Logf("client %d got %d changes behind its snapshot", n, counted[n].changes)
+	}
+	if counted[0].changes == 0 {
+		t.Error("nothing changed during the snapshot: nothing was tested")
+	}
+}
+
+// countUp commits transactions that count up a few rows from anywhere in the table.
+func countUp(ctx context.Context, t *testing.T, db *pgtest.DB, seed uint64, rows int) {
+	t.Helper()
+	dice := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a test's dice
+	conn, err := pgx.Connect(ctx, db.Admin)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for ctx.Err() == nil {
+		first := 2 + dice.IntN(rows/4)
+		_, err := conn.Exec(ctx, "UPDATE counters SET n = n + 1 WHERE id IN ($1, $2, $3, $4)", first, first+rows/4, first+rows/2, first+3*(rows/4)-2)
+		if err != nil && ctx.Err() == nil {
+			t.Error(err)
+			return
+		}
+	}
+}
+
+// A counter is a client that holds each row's count against what it had.
+type counter struct {
+	subscribed bool
+	n          map[string]int
+	changes    int
+}
+
+// read reads up to LIVE, or up to the count -1.
+func (c *counter) read(ctx context.Context, socket *client.Client, until string) error {
+	if !c.subscribed {
+		c.subscribed, c.n = true, map[string]int{}
+		if err := socket.Subscribe(ctx, "1", "subscription { counters(snapshot: true) { kind rowId key { id } row { id n filler } reason cursor } }", nil); err != nil {
+			return err
+		}
+	}
+	for {
+		m, err := socket.Next(ctx)
+		if err != nil {
+			return err
+		}
+		f, err := feedtest.ParseFrame(m.Payload, "counters")
+		if err != nil {
+			return err
+		}
+		switch f.Kind {
+		case feedtest.Reset:
+			clear(c.n)
+			continue
+		case feedtest.Live:
+			if until == "LIVE" {
+				return nil
+			}
+			continue
+		}
+		id := string(f.Row["id"])
+		n, err := strconv.Atoi(string(f.Row["n"]))
+		if err != nil {
+			return err
+		}
+		had, there := c.n[id]
+		switch {
+		case f.Kind == feedtest.Snapshot && there:
+			return fmt.Errorf("row %s is in the snapshot twice", id)
+		case f.Kind == feedtest.Update && n == -1:
+			c.n[id] = n
+			return nil
+		case f.Kind == feedtest.Update && (!there || n != had+1):
+			return fmt.Errorf("row %s went from %d to %d", id, had, n)
+		case f.Kind == feedtest.Update:
+			c.changes++
+		}
+		c.n[id] = n
+	}
+}
