@@ -66,13 +66,16 @@ func (d *Dispatcher) use(c *schema.Catalog) {
 func (d *Dispatcher) recompile(s *Subscription, c *schema.Catalog) {
 	old := s.present()
 	v, err := compile(c, old.principal, s.request)
-	if err != nil || v.op.Table == nil || v.op.Table.Def.OID != s.oid || retyped(old.op.Table, v.op.Table, s.request) {
+	if err != nil || v.op.Table == nil || v.op.Table.Def.OID != s.oid || old.op.Retyped(v.op) {
 		s.end(schemaChanged(), flushed)
 		return
 	}
 	s.setView(v)
-	if !sameRules(old.op.Table.Def, v.op.Table.Def, old.principal.Role) {
+	switch {
+	case !sameRules(old.op.Table.Def, v.op.Table.Def, old.principal.Role):
 		d.resync(s, reasonPolicy)
+	case old.op.Rewritten(v.op):
+		d.resync(s, reasonRewritten)
 	}
 }
 
@@ -93,51 +96,6 @@ func compile(c *schema.Catalog, p *authz.Principal, req schema.Request) (view, e
 		v.readable = role.Readable(op.Table)
 	}
 	return v, nil
-}
-
-// retyped tells whether the GraphQL type of a field that the request names is another one.
-func retyped(old, new *schema.Table, req schema.Request) bool {
-	if old.Type != new.Type {
-		return true
-	}
-	for _, o := range old.Columns {
-		i := slices.IndexFunc(new.Columns, func(n *schema.Column) bool { return n.Name == o.Name })
-		if o.Name == "" || i < 0 { // where it was used, the document no longer compiles
-			continue
-		}
-		if n := new.Columns[i]; !sameType(o.Def, n.Def) && mentions(req, o.Name) {
-			return true
-		}
-	}
-	return false
-}
-
-func sameType(a, b *schema.ColumnDef) bool {
-	return a.Type.OID == b.Type.OID && a.NotNull == b.NotNull && slices.Equal(a.Type.Labels, b.Type.Labels)
-}
-
-// mentions tells whether a name stands in the document or its variables as a word of its own. A
-// field that is used does; so may another thing of that name, which then counts as a use.
-func mentions(req schema.Request, name string) bool {
-	for _, text := range []string{req.Query, string(req.Variables)} {
-		for from := 0; ; {
-			i := strings.Index(text[from:], name)
-			if i < 0 {
-				break
-			}
-			start := from + i
-			end := start + len(name)
-			if (start == 0 || !nameByte(text[start-1])) && (end == len(text) || !nameByte(text[end])) {
-				return true
-			}
-			from = end
-		}
-	}
-	return false
-}
-
-func nameByte(c byte) bool {
-	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
 // sameRules tells whether a role's SELECT on a table returns the same rows by both definitions.

@@ -52,6 +52,7 @@ func TestNewCatalogTouchesOnlyWhoIsConcerned(t *testing.T) {
 		}), "policy_changed"},
 		"a field is gone":          {changed(func(d *schema.TableDef) { d.Columns[2].Directives.Omit = true }), ends},
 		"a field was retyped":      {changed(func(d *schema.TableDef) { d.Columns[2].Type = column(3, "", "int4", 23).Type }), ends},
+		"a field was rewritten":    {changed(func(d *schema.TableDef) { d.Columns[2].Modifier = 9 }), "table_rewritten"},
 		"a field became nullable":  {changed(func(d *schema.TableDef) { d.Columns[2].NotNull = false }), ends},
 		"the type has a new name":  {changed(func(d *schema.TableDef) { d.Directives.Subscribe = &schema.Subscribe{Type: "Task"} }), ends},
 		"made anew under its name": {changed(func(d *schema.TableDef) { d.OID = 77 }), ends},

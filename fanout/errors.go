@@ -151,6 +151,7 @@ func Seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Seco
 const (
 	reasonRetention   = "retention"
 	reasonPolicy      = "policy_changed"
+	reasonRewritten   = "table_rewritten"
 	reasonUnavailable = "policy_unavailable"
 	reasonMembership  = "membership"
 	reasonUndecodable = "undecodable"

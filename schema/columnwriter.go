@@ -6,6 +6,8 @@ import "fmt"
 // them, and notes the shape of what it makes.
 type columnWriter struct {
 	collector *collector
+	uses      uses
+	path      string // of the field that is written
 	shape     []byte
 }
 
@@ -34,7 +36,10 @@ func (w *columnWriter) choose(o *objectType, f *field) []chosenField {
 			c.before += `"` + o.name + `"`
 		} else {
 			c.field = o.field(sub.name)
-			c.write = w.of(c.field.typ, sub)
+			inner := columnWriter{collector: w.collector, uses: w.uses, path: w.path + "." + sub.name, shape: w.shape}
+			inner.uses.add(inner.path, c.field.graphqlType(), c.field.typ, "")
+			c.write = inner.of(c.field.typ, sub)
+			w.shape = inner.shape
 		}
 		out = append(out, c)
 	}

@@ -33,6 +33,8 @@ type Operation struct {
 	After     string
 	Progress  bool
 	Selection *Selection
+
+	uses uses
 }
 
 // Compile parses and validates a request against the role's schema. Its errors are for the
@@ -105,7 +107,9 @@ func (r *Role) subscription(op *ast.OperationDefinition, vars map[string]any) (*
 	if err := r.arguments(out, t, root, vars); err != nil {
 		return nil, err
 	}
-	out.Selection = compileSelection(t, c, root)
+	out.uses = uses{}
+	out.uses.filtered(out.Where)
+	out.Selection = compileSelection(t, c, root, out.uses)
 	return out, nil
 }
 

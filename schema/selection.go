@@ -52,8 +52,8 @@ const (
 )
 
 // compileSelection makes the program of a subscription's root field.
-func compileSelection(t *roleTable, c *collector, root *field) *Selection {
-	p := &programmer{table: t, collector: c}
+func compileSelection(t *roleTable, c *collector, root *field, u uses) *Selection {
+	p := &programmer{table: t, collector: c, uses: u}
 	p.fixed.WriteString(`{"data":{"`)
 	p.fixed.WriteString(root.key)
 	p.fixed.WriteString(`":`)
@@ -73,6 +73,7 @@ func compileSelection(t *roleTable, c *collector, root *field) *Selection {
 type programmer struct {
 	table     *roleTable
 	collector *collector
+	uses      uses
 	program   []instruction
 	fixed     strings.Builder
 }
@@ -137,7 +138,8 @@ func (p *programmer) changeField(f *field) {
 func (p *programmer) column(f *field) {
 	at := p.table.byName[f.name]
 	c := p.table.Columns[at]
-	w := columnWriter{collector: p.collector}
+	w := columnWriter{collector: p.collector, uses: p.uses, path: c.Name}
+	p.uses.add(c.Name, c.graphqlType(), c.typ, c.stored())
 	write := w.of(c.typ, f)
 	in := &p.program[p.emit(doColumn, at)]
 	in.write, in.shape = write, string(c.appendSignature(w.shape))

@@ -1,0 +1,82 @@
+package schema
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// A use is what an operation takes of a field's type: for the field of a column, of a composite
+// that it selects, or of a filter.
+type use struct {
+	// graphql is the type in SDL.
+	graphql string
+	// values are the GraphQL names of an enum's labels.
+	values map[string]string
+	// stored says how Postgres holds the values: where it changes, so may all of them, and no
+	// row tells.
+	stored string
+}
+
+// uses are those of one operation, by the path of the field.
+type uses map[string]use
+
+// add notes the field at path and gives the path back.
+func (u uses) add(path, graphql string, t *columnType, stored string) {
+	for t.elem != nil {
+		t = t.elem
+	}
+	x := use{graphql: graphql, stored: stored}
+	if t.enum != nil {
+		x.values = make(map[string]string, len(t.enum.values))
+		for i, l := range t.enum.def.Labels {
+			x.values[l] = t.enum.values[i]
+		}
+	}
+	u[path] = x
+}
+
+// stored says how the column's values are held.
+func (c *Column) stored() string {
+	d := c.Def
+	return fmt.Sprintf("%d %d %q %q", d.Type.OID, d.Modifier, d.Collation, d.Expression)
+}
+
+// Retyped tells whether a field that the operation uses has another type in a newer compilation
+// of the same request. An enum that only gained a label has not: the new one is delivered.
+func (op *Operation) Retyped(newer *Operation) bool {
+	if op.Table.Type != newer.Table.Type {
+		return true
+	}
+	for path, x := range op.uses {
+		y, ok := newer.uses[path]
+		if !ok || x.graphql != y.graphql {
+			return true
+		}
+		for label, name := range x.values {
+			if y.values[label] != name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Rewritten tells whether values that the operation uses may be others in a newer compilation
+// although their types are the same: Postgres rewrites a table without telling of its rows.
+func (op *Operation) Rewritten(newer *Operation) bool {
+	return slices.ContainsFunc(slices.Collect(maps.Keys(op.uses)), func(path string) bool {
+		return op.uses[path].stored != newer.uses[path].stored
+	})
+}
+
+// filtered notes what a filter uses: the column's operators, whose null is not the field's.
+func (u uses) filtered(f *Filter) {
+	if f == nil {
+		return
+	}
+	for _, i := range f.Columns() {
+		c := f.table.Columns[i]
+		u.add("where."+c.Name, c.typ.filter.name, c.typ, c.stored())
+	}
+}
