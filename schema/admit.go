@@ -156,7 +156,7 @@ func (b *builder) keyed(c *candidate) bool {
 				"take @omit out, or choose another key with @key(columns: […])")
 			return false
 		}
-		if col.Generated != 0 {
+		if col.Generated != 0 && !b.streamsGenerated(col) {
 			b.refuse(d, d.columnObject(col), "is a generated column of the key: PostgreSQL does not stream it",
 				"choose another key with @key(columns: […])")
 			return false

@@ -76,13 +76,8 @@ func (b *builder) table(c *candidate) *Table {
 		col := &Column{Def: d, Name: c.names[i]}
 		if col.Name != "" {
 			col.typ = typeOf(d.Type, b.types).collated(d)
-			// A generated column is not in the stream, so its values are not always
-			// known; and a JSON column that is NOT NULL may hold JSON's null.
-			col.nonNull = d.NotNull && d.Generated == 0 && !col.typ.holdsJSON()
-			if d.Generated != 0 {
-				b.note(c.def.columnObject(d), "is generated: PostgreSQL does not stream it, so its field is null in changes",
-					"@omit it, where that misleads")
-			}
+			// A JSON column that is NOT NULL may hold JSON's null.
+			col.nonNull = d.NotNull && !col.typ.holdsJSON()
 		}
 		t.Columns = append(t.Columns, col)
 	}

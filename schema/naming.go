@@ -13,7 +13,7 @@ func (b *builder) nameColumns(c *candidate) bool {
 	for _, explicit := range []bool{true, false} {
 		for i := range d.Columns {
 			col := &d.Columns[i]
-			if col.Directives.Omit || (col.Directives.Name != "") != explicit {
+			if col.Directives.Omit || (col.Directives.Name != "") != explicit || !b.streamed(d, col) {
 				continue
 			}
 			name := col.Directives.Name
@@ -35,6 +35,33 @@ func (b *builder) nameColumns(c *candidate) bool {
 	}
 	return true
 }
+
+// streamed tells whether changes hold the column, and notes where they do not: then the column is
+// left out, since a field that is null in changes and not in SELECT would be a lie. Stored ones
+// are published from version 18 on.
+func (b *builder) streamed(d *TableDef, col *ColumnDef) bool {
+	if col.Generated == 0 || b.streamsGenerated(col) {
+		return true
+	}
+	object, table, name := d.columnObject(col), d.SQLName(), QuoteName(col.Name)
+	message, hint := "is generated: PostgreSQL streams no such column before version 18, so it is left out",
+		"COMMENT ON COLUMN "+table+"."+name+" IS '@omit' says that this is meant; or ALTER TABLE "+table+" ALTER COLUMN "+name+
+			" DROP EXPRESSION, and let a trigger compute it"
+	if col.Generated == 'v' {
+		message = "is generated and virtual: PostgreSQL streams no such column, so it is left out"
+		hint = "make it STORED; or COMMENT ON COLUMN " + table + "." + name + " IS '@omit' says that this is meant"
+	}
+	b.note(object, message, hint)
+	return false
+}
+
+func (b *builder) streamsGenerated(col *ColumnDef) bool {
+	return col.Generated == 's' && b.db.Version >= generatedStreamed
+}
+
+// generatedStreamed is the version whose publications hold stored generated columns; rowtide
+// setup makes them so.
+const generatedStreamed = 180000
 
 // columnName tells whether a column may bear a name: a GraphQL name that hides no operator of
 // the filter.

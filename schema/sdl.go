@@ -220,11 +220,7 @@ func (w *sdlWriter) rows(t *roleTable, name string, columns []int) {
 	w.line("type ", name, " {")
 	for _, i := range columns {
 		c := t.Columns[i]
-		text := c.Def.Directives.Description
-		if c.Def.Generated != 0 {
-			text = strings.TrimSpace(text + "\n\nComputed by the database, which does not stream it: null in changes.")
-		}
-		w.describe("  ", text)
+		w.describe("  ", c.Def.Directives.Description)
 		w.line("  ", c.Name, ": ", c.graphqlType(), deprecation(c.Def.Directives.Deprecated))
 		w.use(c.typ)
 	}

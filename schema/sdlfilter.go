@@ -14,17 +14,11 @@ func (w *sdlWriter) filter(t *roleTable) {
 	w.line("  not: ", t.Type, "Filter")
 	for _, i := range t.shown {
 		c := t.Columns[i]
-		if !c.filterable() {
-			continue
-		}
 		w.line("  ", c.Name, ": ", c.typ.filter.name)
 		w.inputs[c.typ.filter.name] = c.typ.filter
 	}
 	w.line("}")
 }
-
-// filterable tells whether every image of a change knows the column.
-func (c *Column) filterable() bool { return c.Def.Generated == 0 }
 
 // operatorInputs writes the operators of the types that filters use.
 func (w *sdlWriter) operatorInputs() {

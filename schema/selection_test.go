@@ -3,6 +3,7 @@ package schema_test
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,17 +101,12 @@ func TestPositionsAreShownOnRequest(t *testing.T) {
 	}
 }
 
-// Covers C45, C82.
+// Covers C45.
 func TestWhatAnImageDoesNotHoldIsNeverWrittenAsNull(t *testing.T) {
 	t.Parallel()
-	total := notNull(column("total", typ("int4")))
-	total.Generated = 's'
-	d := todoItems()
-	d.Columns = append(d.Columns, total)
-	d.Access["reader"] = schema.Access{Usage: true, Columns: []bool{true, true, true, true, true}}
-	c, _ := schema.New(database(d), schema.Options{})
-	op := compile(t, c, "subscription { todoItems(where: {title: {eq: \"x\"}}) { row { id title total due } } }", "")
-	whole := append(row("1", "x", "t", "NULL"), cdc.AbsentValue())
+	c := catalog(t, todoItems())
+	op := compile(t, c, "subscription { todoItems(where: {title: {eq: \"x\"}}) { row { id title due } } }", "")
+	whole := row("1", "x", "t", "NULL")
 	for name, v := range map[string]cdc.Value{
 		"an unchanged value": cdc.UnchangedValue(), "an absent one": cdc.AbsentValue(), "a null that cannot be": {},
 	} {
@@ -137,13 +133,49 @@ func TestWhatAnImageDoesNotHoldIsNeverWrittenAsNull(t *testing.T) {
 			t.Errorf("%q is written: %s", text, out)
 		}
 	}
-	// A generated column is null in the stream, and what it is where it is known.
-	for want, v := range map[string]cdc.Value{"null": cdc.AbsentValue(), "7": cdc.TextValue("7")} {
-		image := append(cdc.Row(nil), whole...)
-		image[4] = v
-		got := data(t, c, "subscription { todoItems { row { total } } }", "", &schema.Change{Kind: schema.KindInsert, Key: image, New: image})
-		if got != `{"todoItems":{"row":{"total":`+want+`}}}` {
-			t.Errorf("generated: %s", got)
+}
+
+// A generated column is left out where the stream does not hold it, which a note tells; where it
+// does, it is a column like others.
+//
+// Covers C82.
+func TestGeneratedColumnsAreServedWhereTheyAreStreamed(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		version int
+		kind    byte
+		served  bool
+	}{
+		"15, stored": {150018, 's', false}, "17, stored": {170002, 's', false}, "18, stored": {180000, 's', true}, "18, virtual": {180000, 'v', false},
+	} {
+		total := notNull(column("total", typ("int4")))
+		total.Generated = x.kind
+		d := todoItems()
+		d.Columns = append(d.Columns, total)
+		d.Access["reader"] = schema.Access{Usage: true, Columns: []bool{true, true, true, true, true}}
+		db := database(d)
+		db.Version = x.version
+		c, problems := schema.New(db, schema.Options{})
+		if c.Table(d.OID) == nil {
+			t.Fatalf("%s: the table is not served: %v", name, problems)
+		}
+		if got := strings.Contains(c.Role("reader").SDL(), "total: Int!"); got != x.served || (len(problems) == 0) != x.served {
+			t.Errorf("%s: served %v, %v", name, got, problems)
+		}
+		if !x.served {
+			if problems[0].Table != 0 || !strings.Contains(problems[0].Message, "left out") || !strings.Contains(problems[0].Hint, "todo_items") {
+				t.Errorf("%s: %+v", name, problems)
+			}
+			continue
+		}
+		op := compile(t, c, "subscription { todoItems { row { total } } }", "")
+		whole := append(row("1", "x", "t", "NULL"), cdc.TextValue("7"))
+		if out, err := op.Selection.Append(nil, &schema.Change{Kind: schema.KindInsert, Key: whole, New: whole}); err != nil || !strings.Contains(string(out), `"total":7`) {
+			t.Errorf("%s: %s, %v", name, out, err)
+		}
+		whole[4] = cdc.AbsentValue()
+		if out, err := op.Selection.Append(nil, &schema.Change{Kind: schema.KindInsert, Key: whole, New: whole}); err == nil {
+			t.Errorf("%s: an absent value is written: %s", name, out)
 		}
 	}
 }

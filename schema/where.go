@@ -87,7 +87,7 @@ func (c *filterCompiler) member(name string, v any, path string) (*condition, er
 		return &condition{op: opNot, kids: []*condition{k}}, nil
 	}
 	at, ok := c.table.byName[name]
-	if !ok || !c.table.Columns[at].filterable() {
+	if !ok {
 		return nil, badInput("%s: unknown field", path)
 	}
 	if v == nil {

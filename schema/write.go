@@ -66,7 +66,7 @@ func (s *Selection) appendColumn(dst []byte, in *instruction, v cdc.Value) ([]by
 	switch {
 	case v.Kind() == cdc.Text:
 		return in.write(dst, v.Text())
-	case v.IsNull() && !c.nonNull, v.Kind() == cdc.Absent && c.Def.Generated != 0:
+	case v.IsNull() && !c.nonNull:
 		return append(dst, "null"...), true
 	}
 	return dst, false
