@@ -46,7 +46,10 @@ func openSource(ctx context.Context, cfg Config) (*source, error) {
 	}
 	s := &source{
 		pool: pool, log: cfg.Logger, annotations: f,
-		cfg: introspect.Config{Schemas: cfg.Schemas, Roles: cfg.roles(), All: f != nil},
+		cfg: introspect.Config{
+			Schemas: cfg.Schemas, Roles: cfg.roles(), All: f != nil,
+			Publications: []string{cfg.Publication, migrations.InsertPublication(cfg.Publication)},
+		},
 		options: schema.Options{
 			ExposePositions: cfg.ExposePositions, Introspection: !cfg.NoIntrospection,
 			Server: schema.ServerInfo{Version: Version},

@@ -26,6 +26,8 @@ type registry struct {
 	// that attaches gets everything behind it; settled has what its snapshot must see instead.
 	current cdc.Position
 	settled settled
+	// breaks are where tables were rewritten, or came to be served, by OID.
+	breaks map[uint32]cdc.Position
 	// err refuses new subscriptions: the service drains or has stopped.
 	err error
 	// empty is closed when the last subscription goes; nil while nobody waits for that.
@@ -34,7 +36,7 @@ type registry struct {
 
 func newRegistry(c *schema.Catalog, j Judge) *registry {
 	n, _ := j.(Narrower)
-	return &registry{narrower: n, catalog: c, tables: map[*schema.Table]*table{}}
+	return &registry{narrower: n, catalog: c, tables: map[*schema.Table]*table{}, breaks: map[uint32]cdc.Position{}}
 }
 
 // add registers a subscription that was compiled by that catalog. It is false where the catalog
@@ -232,8 +234,22 @@ func (r *registry) present() *schema.Catalog {
 func (r *registry) swap(c *schema.Catalog) []*Subscription {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, t := range c.Tables() {
+		if old := r.catalog.Table(t.Def.OID); old == nil || old.Rewritten(t) {
+			r.breaks[t.Def.OID] = r.current
+		}
+	}
 	r.catalog = c
 	return r.allLocked()
+}
+
+// broken tells whether rows of a table changed behind a position without a word in the log: what
+// is replayed from there would not lead to the present rows.
+func (r *registry) broken(oid uint32, from cdc.Position) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, ok := r.breaks[oid]
+	return ok && from.Compare(at) < 0
 }
 
 // refuse lets no new subscription in. The first error counts.

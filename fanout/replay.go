@@ -28,6 +28,9 @@ func (c *chase) meet(ctx context.Context) (bool, error) {
 	if c.pos.IsZero() { // to the bus that would mean from now on
 		return false, errResync{reasonRetention}
 	}
+	if c.d.registry.broken(c.s.oid, c.pos) {
+		return false, errResync{reasonRewritten}
+	}
 	stream, err := c.d.cfg.Bus.Stream(ctx, c.pos)
 	if err != nil {
 		return false, lostOr(err)

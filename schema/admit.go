@@ -259,8 +259,13 @@ func (d *TableDef) NeedsFullIdentity() bool {
 	return s != nil && (s.Kinds == nil || slices.ContainsFunc(s.Kinds, func(k ChangeKind) bool { return k != KindInsert }))
 }
 
-// identified tells whether the old images hold what the table's kinds need.
+// identified tells whether changes come, and whether the old images hold what the table's kinds
+// need.
 func (b *builder) identified(d *TableDef) bool {
+	if d.Unpublished {
+		b.refuse(d, d.object(), "is in no publication of Rowtide: its changes do not come", "run rowtide sync")
+		return false
+	}
 	if d.Identity == cdc.IdentityFull {
 		return true
 	}

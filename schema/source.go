@@ -33,6 +33,10 @@ type TableDef struct {
 	Partition bool
 	// Inherited tells that other tables inherit from this one, which is not partitioned.
 	Inherited bool
+	// Partitions are those of a partitioned table, at any depth, by OID.
+	Partitions []PartitionDef
+	// Unpublished tells that the table is in none of the publications that were asked for.
+	Unpublished bool
 	// Identity is the table's; of a partitioned table the weakest among its own and those of
 	// its partitions, since a partition's own identity decides what its old images hold.
 	Identity cdc.Identity
@@ -64,6 +68,13 @@ type TableDef struct {
 	UsualCase bool
 	// Access has an entry for each of Database.Roles.
 	Access map[string]Access
+}
+
+// A PartitionDef is a partition.
+type PartitionDef struct {
+	OID uint32
+	// Attached tells that it was a table before it became a partition, and may have brought rows.
+	Attached bool
 }
 
 // A FunctionDef is a function that a policy calls itself and whose body can be read in place of

@@ -65,6 +65,9 @@ func (op *Operation) Retyped(newer *Operation) bool {
 // Rewritten tells whether values that the operation uses may be others in a newer compilation
 // although their types are the same: Postgres rewrites a table without telling of its rows.
 func (op *Operation) Rewritten(newer *Operation) bool {
+	if op.Table.Def.repartitioned(newer.Table.Def) {
+		return true
+	}
 	return slices.ContainsFunc(slices.Collect(maps.Keys(op.uses)), func(path string) bool {
 		return op.uses[path].stored != newer.uses[path].stored
 	})
@@ -79,4 +82,31 @@ func (u uses) filtered(f *Filter) {
 		c := f.table.Columns[i]
 		u.add("where."+c.Name, c.typ.filter.name, c.typ, c.stored())
 	}
+}
+
+// Rewritten tells whether rows of the table may be others in a newer catalog without a word in the
+// log: values were rewritten, or partitions brought rows or took them away.
+func (t *Table) Rewritten(newer *Table) bool {
+	for _, c := range t.Columns {
+		i := slices.IndexFunc(newer.Columns, func(n *Column) bool { return n.Def.Name == c.Def.Name })
+		if i >= 0 && newer.Columns[i].stored() != c.stored() {
+			return true
+		}
+	}
+	return t.Def.repartitioned(newer.Def)
+}
+
+// repartitioned tells whether partitions went, or came that may have brought rows.
+func (d *TableDef) repartitioned(newer *TableDef) bool {
+	had, has := map[uint32]bool{}, map[uint32]bool{}
+	for _, p := range d.Partitions {
+		had[p.OID] = true
+	}
+	for _, p := range newer.Partitions {
+		has[p.OID] = true
+		if p.Attached && !had[p.OID] {
+			return true
+		}
+	}
+	return slices.ContainsFunc(d.Partitions, func(p PartitionDef) bool { return !has[p.OID] })
 }

@@ -32,6 +32,9 @@ type Config struct {
 	Schemas []string
 	// Roles is the allow-list. Those that do not exist are left out of Database.Roles.
 	Roles []string
+	// Publications are those that the changes come by. Defaults to none: then nothing is said
+	// of whether tables are published.
+	Publications []string
 	// All reads tables without an "@" in any comment too. Defaults to annotated ones alone.
 	All bool
 }
@@ -120,7 +123,7 @@ func newReader(tx pgx.Tx, cfg Config) *reader {
 
 func (r *reader) read(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		r.server, r.tables, r.columns, r.keys, r.policies, r.access, r.rowSecurity, r.functions, r.builtins,
+		r.server, r.tables, r.partitions, r.columns, r.keys, r.policies, r.access, r.rowSecurity, r.functions, r.builtins,
 	} {
 		if err := step(ctx); err != nil {
 			return err

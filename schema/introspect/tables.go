@@ -37,18 +37,20 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, c.relpersistence, c.r
        c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
        coalesce((SELECT min(l.relreplident::text) FROM part JOIN pg_class l ON l.oid = part.oid
          WHERE part.root = c.oid AND l.relreplident <> 'f' AND c.relreplident = 'f'), c.relreplident::text)::"char",
-       pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, coalesce(d.description, '')
+       pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, coalesce(d.description, ''),
+       cardinality($3::text[]) > 0 AND NOT EXISTS (SELECT FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid
+         WHERE p.pubname = ANY($3::text[]) AND (p.puballtables OR r.prrelid = c.oid))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 WHERE `+annotated+`
-ORDER BY array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas, r.cfg.All)
+ORDER BY array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas, r.cfg.All, nonNil(r.cfg.Publications))
 	if err != nil {
 		return fmt.Errorf("tables: %w", err)
 	}
 	var t schema.TableDef
 	_, err = pgx.ForEachRow(rows, []any{
 		&t.OID, &t.Schema, &t.Name, &t.Kind, &t.Persistence, &t.Partition, &t.Inherited, &t.Identity,
-		&t.Owner, &t.RowSecurity, &t.ForceRowSecurity, &t.Comment,
+		&t.Owner, &t.RowSecurity, &t.ForceRowSecurity, &t.Comment, &t.Unpublished,
 	}, func() error {
 		r.table[t.OID] = len(r.db.Tables)
 		r.oids = append(r.oids, t.OID)
@@ -57,6 +59,33 @@ ORDER BY array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas,
 	})
 	if err != nil {
 		return fmt.Errorf("tables: %w", err)
+	}
+	return nil
+}
+
+// nonNil makes no list an empty array instead of NULL.
+func nonNil(s []string) []string { return append([]string{}, s...) }
+
+// partitions reads those of partitioned tables. A table's row type is as old as the table, so one
+// of the transaction that made it a partition came without rows; unless it was made, filled and
+// attached within one, which nothing in the catalog tells.
+func (r *reader) partitions(ctx context.Context) error {
+	rows, err := r.tx.Query(ctx, `
+WITH RECURSIVE rel AS (SELECT c.oid, c.relkind FROM pg_class c WHERE c.oid = ANY($1::oid[])), `+partitions("rel")+`
+SELECT part.root, c.oid, t.xmin <> i.xmin FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_type t ON t.oid = c.reltype
+JOIN pg_inherits i ON i.inhrelid = part.oid WHERE NOT i.inhdetachpending ORDER BY 1, 2`, r.oids)
+	if err != nil {
+		return fmt.Errorf("partitions: %w", err)
+	}
+	var root uint32
+	var p schema.PartitionDef
+	_, err = pgx.ForEachRow(rows, []any{&root, &p.OID, &p.Attached}, func() error {
+		t := &r.db.Tables[r.table[root]]
+		t.Partitions = append(t.Partitions, p)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("partitions: %w", err)
 	}
 	return nil
 }
