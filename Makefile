@@ -1,4 +1,4 @@
-# make help lists the targets. CI (.ci/run) runs test, browser, versions and lint.
+# make help lists the targets. CI (.ci/run) runs test, browser, versions, examples and lint.
 
 GO       ?= go
 FUZZTIME ?= 20s
@@ -7,7 +7,7 @@ P        ?= 2
 LINT     := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test versions race fuzz lint bench browser
+.PHONY: help demo build test versions race fuzz lint bench browser examples
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -46,6 +46,10 @@ bench: ## the Go benchmarks, then the latency of a change against a raw replicat
 	@tools/needs postgres
 	$(GO) test -run '^$$' -bench . -benchmem -p 1 ./...
 	$(GO) run ./cmd/rowtide bench latency
+
+examples: ## the service in other people's routers: net/http, chi, gin, echo, fiber
+	@tools/needs server
+	cd examples && $(GO) vet -mod=mod ./... && $(GO) test -mod=mod ./...
 
 browser: ## the tests of the page in headless Chromium, keyboard and axe included
 	@tools/needs server browser

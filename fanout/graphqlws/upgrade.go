@@ -55,6 +55,14 @@ const (
 	readBuffer  = 512
 )
 
+// WriteHeaderNow is of gin's writer, which keeps headers back until it is called: Accept looks
+// for it.
+func (g *grabber) WriteHeaderNow() {
+	if w, ok := g.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
+		w.WriteHeaderNow()
+	}
+}
+
 // Hijack is http.Hijacker's.
 func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	n, rw, err := http.NewResponseController(g.ResponseWriter).Hijack()
