@@ -2,6 +2,7 @@ package rowtide
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -29,6 +30,8 @@ type feed struct {
 	folder  *fold.Folder
 	xid     uint32
 	log     *slog.Logger
+	// promised is when a position was last published while nothing happened.
+	promised time.Time
 
 	mu   sync.Mutex
 	last published
@@ -83,12 +86,12 @@ func (f *feed) Reset(start cdc.LSN) {
 	}
 }
 
-// Lost puts a gap on the bus in front of at: cursors from before it start over.
+// Lost tells of a hole in the window in front of at: cursors from before it start over.
 func (f *feed) Lost(ctx context.Context, at cdc.LSN) error {
-	return f.bus.Publish(ctx, &cdc.Batch{
-		Transaction: cdc.Transaction{Commit: at - 1, End: at},
-		Events:      []cdc.Event{{Op: cdc.Gap, Reason: "retention"}}, Last: true,
-	})
+	if _, newest := f.bus.Window(); newest.Commit >= at-1 {
+		return nil // it has come so far
+	}
+	return f.gap(ctx, at, "retention")
 }
 
 // Handle takes one message of the stream. When it returns from a commit, the bus holds the
@@ -120,6 +123,11 @@ func (f *feed) Handle(ctx context.Context, data []byte) error {
 func (f *feed) commit(ctx context.Context, c *pgoutput.Commit) error {
 	tx := cdc.Transaction{XID: f.xid, Commit: c.Commit, End: c.End, Time: c.Time}
 	err := f.folder.Finish(ctx, tx, func(b *cdc.Batch) error { return f.bus.Publish(ctx, b) })
+	if errors.Is(err, bus.ErrOrder) {
+		// A transaction whose first part is on the bus does not come again: the server that
+		// goes on never had it.
+		err = f.gap(ctx, c.Commit+1, reasonTimeline)
+	}
 	if err != nil {
 		return fmt.Errorf("publish transaction at %s: %w", c.Commit, err)
 	}

@@ -33,6 +33,8 @@ type pipeline struct {
 	// catalog is the newest one read: what the feed takes keys from.
 	catalog    atomic.Pointer[schema.Catalog]
 	bus        bus.Bus
+	cursors    *fanout.CursorCodec
+	next       atomic.Pointer[fanout.CursorConfig] // of cursors once the bus has begun anew
 	judge      *rls.Postgres
 	dispatcher *fanout.Dispatcher
 	sockets    *graphqlws.Handler
@@ -88,8 +90,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	if p.verifier, err = p.cfg.verifier(); err != nil {
 		return err
 	}
-	cursors, err := p.source.cursors(p.cfg.CursorSecret)
-	if err != nil {
+	if p.cursors, err = fanout.NewCursorCodec(p.source.cursorConfig(p.cfg.CursorSecret)); err != nil {
 		return err
 	}
 	if p.bus, err = membus.New(membus.Config{MaxAge: p.cfg.Retain, MaxBytes: p.cfg.RetainBytes}); err != nil {
@@ -99,8 +100,8 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 		return err
 	}
 	p.dispatcher, err = fanout.New(fanout.Config{
-		Bus: p.bus, Judge: p.judge, Snapshots: p.judge, Catalog: catalog, Cursors: cursors, Comparer: comparer{p.source.pool},
-		Refresh: p.refresh, OnMessage: p.announced,
+		Bus: p.bus, Judge: p.judge, Snapshots: p.judge, Catalog: catalog, Cursors: p.cursors, Comparer: comparer{p.source.pool},
+		Refresh: p.refresh, OnMessage: p.announced, OnRestart: p.restarted,
 		Limits: fanout.Limits{SnapshotRows: p.cfg.MaxSnapshotRows, QueueBytes: p.cfg.QueueBytes}, Logger: p.log,
 		Audit: p.guard.audit, Revoked: p.guard.revoked.Revoked,
 	})
@@ -127,6 +128,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 		URL: p.cfg.DatabaseURL, Slot: p.cfg.Slot,
 		Publications: []string{p.cfg.Publication, migrations.InsertPublication(p.cfg.Publication)},
 		Handler:      p.feed, Progress: progress, Retain: p.cfg.Retain, RetainWAL: p.cfg.RetainWAL, Logger: p.log,
+		OnServer: p.met, OnLoss: p.lost, OnReached: p.feed.reached,
 	})
 	return err
 }
@@ -202,12 +204,11 @@ func (p *pipeline) close() {
 // unready are the reasons why changes do not flow.
 func (p *pipeline) unready() []string {
 	var reasons []string
-	if s := p.consumer.State(); !s.Connected {
-		reason := "the replication stream is not connected"
-		if s.Err != nil {
-			reason = fmt.Sprintf("%s: %s", reason, s.Err)
-		}
-		reasons = append(reasons, reason)
+	switch s := p.consumer.State(); {
+	case s.Err != nil:
+		reasons = append(reasons, fmt.Sprintf("the replication stream does not go on: %s", s.Err))
+	case !s.Connected:
+		reasons = append(reasons, "the replication stream is not connected")
 	}
 	return reasons
 }

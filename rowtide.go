@@ -52,6 +52,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	cfg.DatabaseURL, cfg.AdminURL = onPrimary(cfg.DatabaseURL), onPrimary(cfg.AdminURL)
 	if cfg.Dev && cfg.JWTSecret == "" {
 		cfg.JWTSecret = NewSecret()
 	}

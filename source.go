@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rowtide/rowtide/cdc"
-	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/migrations"
 	"github.com/rowtide/rowtide/schema"
 	"github.com/rowtide/rowtide/schema/annotation"
@@ -25,8 +24,11 @@ type source struct {
 	annotations  *annotation.File // nil for none
 	log          *slog.Logger
 	installation migrations.Installation
-	system       uint64
-	timeline     uint32
+	// system, timeline, forks and generation say which history of which database cursors are of.
+	system     uint64
+	timeline   uint32
+	forks      map[uint32]cdc.LSN
+	generation uint64
 	// searchable are the served schemas in which no role of the allow-list may create
 	// anything: policy functions find there what they name without a schema.
 	searchable []string
@@ -172,16 +174,6 @@ func (s *source) await(ctx context.Context, xid uint32) error {
 			return fmt.Errorf("wait for transaction %d: %w", xid, context.Cause(ctx))
 		}
 	}
-}
-
-// cursors makes the codec of this database's cursors, under the configured secret or else the
-// installation's.
-func (s *source) cursors(secret string) (*fanout.CursorCodec, error) {
-	key := []byte(secret)
-	if secret == "" {
-		key = s.installation.CursorSecret
-	}
-	return fanout.NewCursorCodec(fanout.CursorConfig{Secret: key, System: s.system, Timeline: s.timeline})
 }
 
 // verify tells whether a logical message is of this installation's event triggers.

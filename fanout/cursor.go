@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/rowtide/rowtide/cdc"
 )
@@ -30,12 +31,22 @@ type CursorConfig struct {
 	// Forks gives, for each earlier timeline in the present one's history, the LSN at which
 	// it was left: cursors of it up to there are valid. Defaults to none.
 	Forks map[uint32]cdc.LSN
+	// Generation tells histories of one timeline apart, of which one replaced the other as only
+	// a restore of files can: cursors of another are refused. Defaults to 0.
+	Generation uint64
 }
 
 // A CursorCodec makes cursors from positions and back. A cursor is 32 characters: one block,
 // encrypted, and a check. It is a function of the WAL and the secret alone, so every node gives
 // one change the same cursor, to every subscriber; it reveals nothing and grants nothing.
+//
+// Its methods may be called from many goroutines.
 type CursorCodec struct {
+	now atomic.Pointer[cursors]
+}
+
+// cursors are those of one history.
+type cursors struct {
 	block    cipher.Block
 	mac, ids []byte // keys
 	timeline uint32
@@ -51,10 +62,38 @@ const (
 
 // NewCursorCodec makes a codec.
 func NewCursorCodec(c CursorConfig) (*CursorCodec, error) {
+	codec := &CursorCodec{}
+	if err := codec.Switch(c); err != nil {
+		return nil, err
+	}
+	return codec, nil
+}
+
+// Switch goes on with another configuration: the server's history has changed. On an error
+// nothing has.
+func (c *CursorCodec) Switch(cfg CursorConfig) error {
+	now, err := newCursors(cfg)
+	if err == nil {
+		c.now.Store(now)
+	}
+	return err
+}
+
+// frozen is the codec as it is now: a replay of one history must not make cursors of another.
+func (c *CursorCodec) frozen() *CursorCodec {
+	f := &CursorCodec{}
+	f.now.Store(c.now.Load())
+	return f
+}
+
+func newCursors(c CursorConfig) (*cursors, error) {
 	if len(c.Secret) < minSecret {
 		return nil, fmt.Errorf("make cursor codec: the secret has %d bytes, want at least %d", len(c.Secret), minSecret)
 	}
 	salt := binary.BigEndian.AppendUint64(nil, c.System)
+	if c.Generation != 0 {
+		salt = binary.BigEndian.AppendUint64(salt, c.Generation)
+	}
 	var keys [3][]byte
 	for i, use := range []string{"rowtide cursor encryption", "rowtide cursor check", "rowtide transaction id"} {
 		k, err := hkdf.Key(sha256.New, c.Secret, salt, use, sha256.Size)
@@ -67,11 +106,13 @@ func NewCursorCodec(c CursorConfig) (*CursorCodec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make cursor codec: %w", err)
 	}
-	return &CursorCodec{block: block, mac: keys[1], ids: keys[2], timeline: c.Timeline, forks: c.Forks}, nil
+	return &cursors{block: block, mac: keys[1], ids: keys[2], timeline: c.Timeline, forks: c.Forks}, nil
 }
 
 // Encode gives the cursor of a position.
-func (c *CursorCodec) Encode(p cdc.Position) string {
+func (c *CursorCodec) Encode(p cdc.Position) string { return c.now.Load().encode(p) }
+
+func (c *cursors) encode(p cdc.Position) string {
 	var plain [aes.BlockSize]byte
 	binary.BigEndian.PutUint64(plain[:], uint64(p.Commit))
 	binary.BigEndian.PutUint32(plain[8:], p.Seq)
@@ -84,7 +125,9 @@ func (c *CursorCodec) Encode(p cdc.Position) string {
 
 // Decode gives the position of a cursor, or ErrCursor: for one that was changed, of another
 // installation or database, or from beyond the fork of a later timeline.
-func (c *CursorCodec) Decode(s string) (cdc.Position, error) {
+func (c *CursorCodec) Decode(s string) (cdc.Position, error) { return c.now.Load().decode(s) }
+
+func (c *cursors) decode(s string) (cdc.Position, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err != nil || len(raw) != cursorBytes || len(s) != cursorLen { // base64 takes line ends
 		return cdc.Position{}, ErrCursor
@@ -105,7 +148,7 @@ func (c *CursorCodec) Decode(s string) (cdc.Position, error) {
 // TransactionID is the opaque id of the transaction with that commit LSN. It is no cursor.
 func (c *CursorCodec) TransactionID(commit cdc.LSN) string {
 	const idBytes = 12 // as many as installations have transactions, squared
-	return base64.RawURLEncoding.EncodeToString(sum(c.ids, binary.BigEndian.AppendUint64(nil, uint64(commit)))[:idBytes])
+	return base64.RawURLEncoding.EncodeToString(sum(c.now.Load().ids, binary.BigEndian.AppendUint64(nil, uint64(commit)))[:idBytes])
 }
 
 func sum(key, data []byte) []byte {

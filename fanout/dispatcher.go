@@ -104,6 +104,13 @@ func (d *Dispatcher) follow(ctx context.Context) error {
 	}
 	for {
 		err := d.read(ctx, stream, target)
+		var broken *bus.Break
+		if errors.As(err, &broken) {
+			if stream, target, err = d.restart(ctx, broken.Reason); err != nil {
+				return fmt.Errorf("follow the bus: %w", err)
+			}
+			continue
+		}
 		if !errors.Is(err, bus.ErrNotHeld) {
 			return err
 		}
@@ -111,8 +118,25 @@ func (d *Dispatcher) follow(ctx context.Context) error {
 		if stream, newest, err = d.reopen(ctx); err != nil {
 			return fmt.Errorf("follow the bus: %w", err)
 		}
-		d.lost(newest)
+		d.log.Error("the bus no longer holds what was to be dispatched: every subscription resyncs", "position", newest.String())
+		d.registry.enter(newest.Commit, 0)
+		d.inside = newest.Seq != cdc.EndOfTransaction
+		d.lost(reasonRetention)
 	}
+}
+
+// restart goes on with a bus that began anew: what was dispatched before is of another history.
+func (d *Dispatcher) restart(ctx context.Context, reason string) (bus.Stream, cdc.Position, error) {
+	if d.cfg.OnRestart != nil {
+		d.cfg.OnRestart() // no cursor of the old history is made from here on
+	}
+	d.registry.restart()
+	d.inside = false
+	stream, target, err := d.open(ctx)
+	if err == nil {
+		d.lost(reason)
+	}
+	return stream, target, err
 }
 
 // open opens the bus at the start of its window, so that settled learns of transactions which
@@ -149,11 +173,8 @@ func (d *Dispatcher) reopen(ctx context.Context) (bus.Stream, cdc.Position, erro
 	}
 }
 
-// lost goes on at a position that the dispatcher did not read up to.
-func (d *Dispatcher) lost(newest cdc.Position) {
-	d.log.Error("the bus no longer holds what was to be dispatched: every subscription resyncs", "position", newest.String())
-	d.registry.enter(newest.Commit, 0)
-	d.inside = newest.Seq != cdc.EndOfTransaction
+// lost has every subscription resync that did not get what the dispatcher did not read.
+func (d *Dispatcher) lost(reason string) {
 	d.dropTails()
 	d.regrouped = false
 	if d.follower != nil {
@@ -161,7 +182,7 @@ func (d *Dispatcher) lost(newest cdc.Position) {
 	}
 	for _, s := range d.registry.all() {
 		if s.attached() { // the others read the bus by themselves
-			d.resync(s, reasonRetention)
+			d.resync(s, reason)
 		}
 	}
 }

@@ -74,6 +74,9 @@ type Config struct {
 	// OnMessage is told each logical message of a transaction before its events are
 	// dispatched; a SetCatalog in it takes effect for them. Defaults to none.
 	OnMessage func(context.Context, cdc.Transaction, cdc.Message)
+	// OnRestart is called when the bus began anew, with nothing of its old history being
+	// dispatched any more: the time for Cursors.Switch. Defaults to none.
+	OnRestart func()
 	Limits    Limits
 	// Audit is told who subscribes to what, and what becomes of it. It must not block. Defaults
 	// to none.

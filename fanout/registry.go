@@ -28,6 +28,9 @@ type registry struct {
 	settled settled
 	// breaks are where tables were rewritten, or came to be served, by OID.
 	breaks map[uint32]cdc.Position
+	// history counts how often the bus began anew: positions of different ones say nothing
+	// about each other.
+	history int
 	// err refuses new subscriptions: the service drains or has stopped.
 	err error
 	// empty is closed when the last subscription goes; nil while nobody waits for that.
@@ -215,12 +218,44 @@ func (r *registry) position() cdc.Position {
 func (r *registry) attach(s *Subscription, floor cdc.Position) cdc.Position {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.attachLocked(s, floor)
+}
+
+func (r *registry) attachLocked(s *Subscription, floor cdc.Position) cdc.Position {
 	start := r.current
 	if start.Compare(floor) < 0 {
 		start = floor
 	}
 	s.attach(start)
 	return start
+}
+
+// meet is attach for a replay that began in the given history. It is errResync where the bus has
+// begun anew since: floor would then be nowhere, and everything below it be lost.
+func (r *registry) meet(s *Subscription, floor cdc.Position, history int) (cdc.Position, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.history != history {
+		return cdc.Position{}, errResync{reasonTimeline}
+	}
+	return r.attachLocked(s, floor), nil
+}
+
+// histories is how often the bus has begun anew.
+func (r *registry) histories() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.history
+}
+
+// restart forgets the position and what is settled: the bus has begun anew.
+func (r *registry) restart() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.history++
+	r.current = cdc.Position{}
+	r.settled.clear()
+	clear(r.breaks)
 }
 
 func (r *registry) present() *schema.Catalog {

@@ -31,13 +31,14 @@ func (c *chase) meet(ctx context.Context) (bool, error) {
 	if c.d.registry.broken(c.s.oid, c.pos) {
 		return false, errResync{reasonRewritten}
 	}
+	history, frozen := c.d.registry.histories(), c.d.cfg.Cursors.frozen()
 	stream, err := c.d.cfg.Bus.Stream(ctx, c.pos)
 	if err != nil {
 		return false, lostOr(err)
 	}
 	defer stream.Close()
 	_, target := c.d.cfg.Bus.Window()
-	r := reader{c: c, w: newWriter(c.d.cfg.Cursors)}
+	r := reader{c: c, w: newWriter(frozen)}
 	for attached := false; ; attached = true {
 		for c.pos.Seq != cdc.EndOfTransaction || c.pos.Compare(target) < 0 {
 			b, err := stream.Next(ctx)
@@ -52,11 +53,17 @@ func (c *chase) meet(ctx context.Context) (bool, error) {
 		if attached {
 			return c.handOver(ctx)
 		}
-		target = c.d.registry.attach(c.s, c.pos)
+		if target, err = c.d.registry.meet(c.s, c.pos, history); err != nil {
+			return false, err
+		}
 	}
 }
 
 func lostOr(err error) error {
+	var broken *bus.Break
+	if errors.As(err, &broken) {
+		return errResync{broken.Reason}
+	}
 	if errors.Is(err, bus.ErrNotHeld) {
 		return errResync{reasonRetention}
 	}

@@ -325,7 +325,10 @@ func (w *world) start(config fanout.Config) *fanout.Dispatcher {
 	if err != nil {
 		w.t.Fatalf("make cursor codec: %v", err)
 	}
-	config.Judge, config.Snapshots, config.Cursors = w, w, codec
+	config.Judge, config.Snapshots = w, w
+	if config.Cursors == nil {
+		config.Cursors = codec
+	}
 	if config.Bus == nil {
 		config.Bus = w.bus
 	}

@@ -68,8 +68,9 @@ const answerTime = 30 * time.Second
 
 // A server is what a connection found out about the other end.
 type server struct {
-	systemID string
-	timeline int32
+	systemID uint64
+	timeline uint32
+	forks    map[uint32]cdc.LSN
 	// end is up to where the server's WAL is flushed.
 	end     cdc.LSN
 	version int
@@ -86,6 +87,9 @@ func (c *Consumer) connect(ctx context.Context) (*pgconn.PgConn, *server, error)
 	srv, err := identify(ctx, conn)
 	if err == nil {
 		err = srv.check(ctx, conn)
+	}
+	if err == nil {
+		err = srv.readHistory(ctx, conn)
 	}
 	if err != nil {
 		closeConn(ctx, conn)
@@ -109,7 +113,11 @@ func identify(ctx context.Context, conn *pgconn.PgConn) (*server, error) {
 		}
 		return nil, fmt.Errorf("identify the server: %w", err)
 	}
-	return &server{systemID: id.SystemID, timeline: id.Timeline, end: cdc.LSN(id.XLogPos)}, nil
+	system, err := strconv.ParseUint(id.SystemID, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("identify the server: %w", err)
+	}
+	return &server{systemID: system, timeline: uint32(id.Timeline), end: cdc.LSN(id.XLogPos)}, nil //nolint:gosec // timelines are unsigned
 }
 
 // check reads the settings that matter and those that were pinned.

@@ -134,6 +134,7 @@ const (
 	objectInUse          = "55006"
 	queryCanceled        = "57014"
 	cannotConnectNow     = "57P03"
+	undefinedFile        = "58P01"
 )
 
 func sqlState(err error) string {

@@ -64,6 +64,14 @@ func (p *Progress) start(from cdc.LSN) {
 	p.riseLocked(from)
 }
 
+// restart says that the stream begins anew behind from, wherever it was: what was held before is
+// of another history, or behind a loss that was told.
+func (p *Progress) restart(from cdc.LSN) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.position, p.begun, p.held = from, 0, 0
+}
+
 // begin says that the handler is about to get a transaction that commits at this LSN.
 func (p *Progress) begin(commit cdc.LSN) {
 	p.mu.Lock()
@@ -73,13 +81,16 @@ func (p *Progress) begin(commit cdc.LSN) {
 
 // keepalive says that the handler has been given all that the server sent before a keepalive
 // with this WAL end. Where no transaction is open, nothing up to there concerns us: without
-// this the slot of a quiet table would hold back the WAL of a busy database for ever.
-func (p *Progress) keepalive(serverEnd cdc.LSN) {
+// this the slot of a quiet table would hold back the WAL of a busy database for ever. It tells
+// whether that is so.
+func (p *Progress) keepalive(serverEnd cdc.LSN) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.held > p.begun || p.begun == 0 {
-		p.riseLocked(serverEnd)
+	if p.held <= p.begun && p.begun != 0 {
+		return false
 	}
+	p.riseLocked(serverEnd)
+	return true
 }
 
 func (p *Progress) riseLocked(to cdc.LSN) {

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -178,9 +179,19 @@ func (m *progressMachine) handler(*rapid.T) {
 	it := m.batch.items[m.next]
 	data := m.batch.data[m.from:it.end]
 	m.next, m.from = m.next+1, it.end
-	if err := deliver(it, data, m.p, m.handle); err != nil {
+	if err := deliver(it, data, m.p, m.handle, m.reached); err != nil {
 		panic(err)
 	}
+}
+
+// reached holds the promise that everything which commits before end is held by the bus.
+func (m *progressMachine) reached(end cdc.LSN) error {
+	for _, tx := range m.received[m.held:] {
+		if tx.commit < end {
+			return fmt.Errorf("%d is promised, and the transaction at %d not held", end, tx.commit)
+		}
+	}
+	return nil
 }
 
 func (m *progressMachine) handle(data []byte) error {

@@ -88,6 +88,19 @@ type Config struct {
 	// RetainWAL bounds the WAL, in bytes, that window slots hold back beyond the slot itself;
 	// where it is not enough for Retain the window is shorter. Defaults to 256 MiB.
 	RetainWAL int64
+	// OnServer is told at each connection which server it is, before the stream goes on from it.
+	// An error ends the attempt. Defaults to none.
+	OnServer func(context.Context, Server) error
+	// OnLoss is told where the stream cannot go on from where it was left: the slot is gone,
+	// invalidated or moved by somebody else, or the server is another or older. By then there is
+	// a slot from which it will; an error ends the attempt. Where it is set, Run also waits for
+	// somebody to move the slot past a transaction that cannot be decoded. Defaults to none:
+	// such a loss ends Run.
+	OnLoss func(context.Context, Loss) error
+	// OnReached is told from time to time, at least each second, that everything that commits
+	// before a position was handed on and is held; calls of it and of the handler do not
+	// overlap. An error ends the connection. Defaults to none.
+	OnReached func(ctx context.Context, end cdc.LSN) error
 	// Logger defaults to none.
 	Logger *slog.Logger
 }
@@ -109,7 +122,8 @@ type State struct {
 	Created bool
 	// Window is what could be read again after a restart.
 	Window WindowState
-	// Err is why there is no stream, nil while there is one.
+	// Err is why there is no stream, or why the stream cannot get past a transaction; nil while
+	// all is well.
 	Err error
 }
 
@@ -137,11 +151,15 @@ type Consumer struct {
 	started chan struct{}
 	once    sync.Once
 	// Of the first connection; what comes later must be the same server. Only Run uses them.
-	systemID string
+	systemID uint64
+	timeline uint32
 	streamed bool
+	// undecodable tells that the last stream ended so.
+	undecodable bool
 
 	mu     sync.Mutex
 	state  State
+	stuck  stuck
 	stream *stream // the running one, nil without
 }
 
@@ -192,7 +210,17 @@ func (c *Consumer) State() State {
 	if c.stream != nil {
 		c.stream.report(&s)
 	}
+	if s.Err == nil && c.stuck.err != nil && c.cfg.Progress.Position() == c.stuck.at {
+		s.Err = c.stuck.err
+	}
 	return s
+}
+
+// stuck is why a transaction could not be handed on, and the position that stays until it is.
+// Meanwhile there may well be a connection, on which it comes again.
+type stuck struct {
+	err error
+	at  cdc.LSN
 }
 
 // Started gives a channel that is closed when the slot is there, the window has been read again
@@ -228,7 +256,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 			wait = newBackoff()
 		}
 		c.setErr(err)
-		if Terminal(err) || p.isOver(err, time.Now()) {
+		c.undecodable = reasonOf(err) == Undecodable
+		waitsForSomebody := c.undecodable && c.cfg.OnLoss != nil
+		if (Terminal(err) && !waitsForSomebody) || p.isOver(err, time.Now()) {
 			return err
 		}
 		delay := wait.next()
@@ -251,11 +281,8 @@ func (c *Consumer) session(ctx context.Context) error {
 			closeConn(ctx, conn)
 		}
 	}()
-	slot, err := c.ensureSlot(ctx, conn)
+	slot, err := c.resume(ctx, conn, srv)
 	if err != nil {
-		return err
-	}
-	if err := c.checkGap(srv, slot); err != nil {
 		return err
 	}
 	if err := c.openWindow(ctx, conn, slot); err != nil {
@@ -310,26 +337,6 @@ func (c *Consumer) expected() cdc.LSN {
 	return c.cfg.MustResumeFrom
 }
 
-// checkGap refuses a server that cannot go on from where we are. START_REPLICATION would not:
-// asked for what lies before the slot's position it begins at that without a word, and asked
-// for what lies behind the end of its WAL it skips whatever will be written up to there.
-func (c *Consumer) checkGap(srv *server, s *slot) error {
-	expected := c.expected()
-	gap := func(format string, args ...any) error {
-		return &Error{Reason: Gap, What: fmt.Sprintf(format, args...), Fix: "changes were lost: start anew without the position, and let every subscriber resync"}
-	}
-	switch {
-	case c.systemID != "" && c.systemID != srv.systemID:
-		return gap("the server is another cluster (%s) than before (%s)", srv.systemID, c.systemID)
-	case expected != 0 && s.confirmed > expected:
-		return gap("replication slot %q has moved on to %s, past %s", c.cfg.Slot, s.confirmed, expected)
-	case expected > srv.end:
-		return gap("the server's WAL ends at %s, before %s: it was restored or failed over", srv.end, expected)
-	}
-	c.systemID = srv.systemID
-	return nil
-}
-
 func (c *Consumer) connections() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -340,4 +347,8 @@ func (c *Consumer) setErr(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.state.Err = err
+	var h *handlerError
+	if errors.As(err, &h) || reasonOf(err) == Undecodable {
+		c.stuck = stuck{err, c.cfg.Progress.Position()}
+	}
 }

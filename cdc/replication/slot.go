@@ -26,7 +26,7 @@ type slot struct {
 // ensureSlot finds the slot and checks it, or makes it. The publication must be there first:
 // a slot decodes with the catalog as it was at each place of the WAL, and where the publication
 // does not exist there it would fail for ever (before 18) or skip everything (since).
-func (c *Consumer) ensureSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, error) {
+func (c *Consumer) ensureSlot(ctx context.Context, conn *pgconn.PgConn, srv *server) (*slot, error) {
 	if err := c.checkPublications(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (c *Consumer) ensureSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, 
 	if c.expected() != 0 {
 		return nil, c.slotGone()
 	}
-	return c.createSlot(ctx, conn)
+	return c.createSlot(ctx, conn, srv)
 }
 
 func (c *Consumer) checkPublications(ctx context.Context, conn *pgconn.PgConn) error {
@@ -107,14 +107,14 @@ func (c *Consumer) slotInvalid(reason string) error {
 
 // createSlot makes the slot. PostgreSQL waits for every transaction that is open now, which can
 // take as long as those like. Whatever ends the wait early leaves no slot.
-func (c *Consumer) createSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, error) {
+func (c *Consumer) createSlot(ctx context.Context, conn *pgconn.PgConn, srv *server) (*slot, error) {
 	ctx, stop := ctx, func() {}
 	if c.cfg.CreateTimeout > 0 {
 		ctx, stop = context.WithTimeout(ctx, c.cfg.CreateTimeout)
 	}
 	defer stop()
 	done := c.tellWait(conn.PID())
-	r, err := pglogrepl.CreateReplicationSlot(ctx, conn, quoted(c.cfg.Slot), plugin, pglogrepl.CreateReplicationSlotOptions{SnapshotAction: "NOEXPORT_SNAPSHOT"})
+	r, err := pglogrepl.ParseCreateReplicationSlot(conn.Exec(ctx, "CREATE_REPLICATION_SLOT "+quoted(c.cfg.Slot)+" LOGICAL "+plugin+" "+slotOptions(srv.version)))
 	done()
 	if err != nil {
 		return nil, c.createError(ctx, err)
@@ -130,6 +130,15 @@ func (c *Consumer) createSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, 
 	}
 	c.log.Info("replication slot created", "slot", c.cfg.Slot, "from", at)
 	return &slot{confirmed: at, created: true}, nil
+}
+
+// slotOptions has the slot copied to standbys that are set up for it, where the server can: after
+// a promotion the stream then goes on there. Otherwise it costs nothing.
+func slotOptions(version int) string {
+	if version >= 170000 {
+		return "(SNAPSHOT 'nothing', FAILOVER true)"
+	}
+	return "NOEXPORT_SNAPSHOT"
 }
 
 func (c *Consumer) createError(ctx context.Context, err error) error {

@@ -59,6 +59,9 @@ const statusGap = 5 * time.Millisecond
 // A server without wal_sender_timeout is told as often as one with the default of a minute is.
 const longestInterval = 10 * time.Second
 
+// askEvery is how often a server that says nothing is asked where it is, for OnReached.
+const askEvery = 900 * time.Millisecond
+
 func newStream(c *Consumer, hc *pgconn.HijackedConn, srv *server) *stream {
 	s := &stream{
 		c:        c,
@@ -191,7 +194,11 @@ func (s *stream) sendStatus(wantReply bool) error {
 // acknowledge. Where the server has been silent it asks for a sign of life: the server sends
 // none by itself while our statuses come.
 func (s *stream) write(ctx context.Context) error {
-	tick := time.NewTicker(s.interval)
+	interval := s.interval
+	if s.c.cfg.OnReached != nil {
+		interval = min(interval, askEvery)
+	}
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		wantReply := false
@@ -199,7 +206,7 @@ func (s *stream) write(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			wantReply = since(&s.heard) >= s.interval
+			wantReply = since(&s.heard) >= interval
 		case <-s.answer:
 		case <-s.progress.moved:
 		}
@@ -212,9 +219,24 @@ func (s *stream) write(ctx context.Context) error {
 	}
 }
 
+// A handlerError is one of the handler.
+type handlerError struct{ err error }
+
+// Error says whose it is.
+func (e *handlerError) Error() string { return "handle message: " + e.err.Error() }
+
+// Unwrap gives what the handler said.
+func (e *handlerError) Unwrap() error { return e.err }
+
 // handle gives the handler what is queued, and Progress what the handler has had.
 func (s *stream) handle(ctx context.Context) error {
 	handle := func(data []byte) error { return s.c.cfg.Handler.Handle(ctx, data) }
+	told := func(end cdc.LSN) error {
+		if s.c.cfg.OnReached == nil || s.until != 0 {
+			return nil
+		}
+		return s.c.cfg.OnReached(ctx, end)
+	}
 	var batch *slab
 	for ctx.Err() == nil {
 		if batch = s.queue.take(batch); batch == nil {
@@ -230,8 +252,8 @@ func (s *stream) handle(ctx context.Context) error {
 				return nil
 			}
 			data := batch.data[from:it.end:it.end]
-			if err := deliver(it, data, s.progress, handle); err != nil {
-				return fmt.Errorf("handle message: %w", err)
+			if err := deliver(it, data, s.progress, handle, told); err != nil {
+				return &handlerError{err}
 			}
 			if s.until != 0 && reached(it, data, s.until) {
 				return errReached
@@ -255,10 +277,13 @@ func reached(it item, data []byte, position cdc.LSN) bool {
 }
 
 // deliver passes on one item of the queue: a keepalive to p, once the handler has had all that
-// came before it; a message to the handler, once p knows of the transaction that it may open.
-func deliver(it item, data []byte, p *Progress, handle func([]byte) error) error {
+// came before it, and to told where nothing else is to be held; a message to the handler, once
+// p knows of the transaction that it may open.
+func deliver(it item, data []byte, p *Progress, handle func([]byte) error, told func(cdc.LSN) error) error {
 	if it.serverEnd != 0 {
-		p.keepalive(it.serverEnd)
+		if p.keepalive(it.serverEnd) {
+			return told(it.serverEnd)
+		}
 		return nil
 	}
 	if commit, ok := beginsAt(data); ok {

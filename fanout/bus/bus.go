@@ -29,6 +29,19 @@ import (
 // window, or beyond the newest batch. The subscriber must resync.
 var ErrNotHeld = errors.New("position is not held by the bus")
 
+// A Break says that the bus began anew: what it held is of a history that is no longer the
+// server's. It is an ErrNotHeld.
+type Break struct {
+	// Reason is why, one of the resync reasons of the API.
+	Reason string
+}
+
+// Error names the reason.
+func (b *Break) Error() string { return "the bus began anew: " + b.Reason }
+
+// Is tells that the position of a stream that is broken is not held.
+func (b *Break) Is(err error) bool { return err == ErrNotHeld } //nolint:errorlint // as errors.Is has it
+
 // ErrClosed says that the bus was closed.
 var ErrClosed = errors.New("bus is closed")
 
@@ -53,6 +66,10 @@ type Bus interface {
 	// Window gives the positions between which the bus can be read: a Stream may be opened
 	// at oldest or later, newest is that of the last batch.
 	Window() (oldest, newest cdc.Position)
+	// Restart forgets everything, as if nothing had ever been published, and ends all streams
+	// with a *Break of that reason. Positions from before are not held; those of what is
+	// published from then on may be lower. Only the publisher may call it.
+	Restart(reason string) error
 	// Close releases what the bus owns and ends its streams with ErrClosed. It is idempotent.
 	Close() error
 }

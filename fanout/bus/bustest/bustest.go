@@ -38,6 +38,8 @@ func Run(t *testing.T, c Config) {
 		{"a batch out of order is refused", testDisorder},
 		{"a gap of everything ends an unfinished transaction", testStartAnew},
 		{"waiting ends with its context", testCancel},
+		{"a bus that began anew holds nothing from before", testRestart},
+		{"positions stay good where nothing but promises followed", testPromises},
 		{"closing ends everything", testClose},
 		{"a follower is never lost", testFollow},
 	} {

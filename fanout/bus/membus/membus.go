@@ -48,7 +48,11 @@ type Bus struct {
 	published      uint64
 	oldest, newest cdc.Position
 	followers      map[*stream]struct{}
-	closed         bool
+	// restarts counts the calls of Restart, reason is the last one's: streams opened before it
+	// are broken.
+	restarts int
+	reason   string
+	closed   bool
 	// appended is closed, and made anew, when streams have something to look at; advanced
 	// when Publish has.
 	appended, advanced chan struct{}
@@ -147,7 +151,11 @@ func (b *Bus) evictLocked() {
 	n := 0
 	for uint64(n) < keep && (b.bytes > b.cfg.MaxBytes || time.Since(b.window[n].at) > b.cfg.MaxAge) { //nolint:gosec // n counts up from 0
 		b.bytes -= b.window[n].size
-		b.oldest = b.window[n].batch.Position()
+		// A promise holds nothing that a reader could miss: positions from before it stay
+		// good, so that nobody has to start over because nothing happened.
+		if old := b.window[n].batch; len(old.Events) > 0 || len(old.Messages) > 0 {
+			b.oldest = old.Position()
+		}
 		n++
 	}
 	if n == 0 {
@@ -192,7 +200,10 @@ func (b *Bus) open(ctx context.Context, after cdc.Position, follow bool) (bus.St
 	if b.closed {
 		return nil, bus.ErrClosed
 	}
-	s := &stream{b: b, follow: follow, after: after, next: b.first + uint64(len(b.window))}
+	s := &stream{b: b, follow: follow, after: after, next: b.first + uint64(len(b.window)), restarts: b.restarts}
+	if s.at = after; after.IsZero() {
+		s.at = b.newest
+	}
 	if !after.IsZero() {
 		if len(b.window) > 0 {
 			b.evictLocked()
@@ -225,6 +236,25 @@ func (b *Bus) Held() (bytes int, age time.Duration) {
 		age = time.Since(b.window[0].at)
 	}
 	return b.bytes, age
+}
+
+// Restart forgets everything and breaks all streams.
+func (b *Bus) Restart(reason string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return bus.ErrClosed
+	}
+	b.first += uint64(len(b.window))
+	b.window, b.bytes = nil, 0
+	b.oldest, b.newest = cdc.Position{}, cdc.Position{}
+	b.restarts++
+	b.reason = reason
+	clear(b.followers)
+	close(b.appended)
+	b.appended = make(chan struct{})
+	b.wakeLocked()
+	return nil
 }
 
 // Close ends all streams and forgets what is held.

@@ -16,10 +16,12 @@ type stream struct {
 	next uint64
 	// given tells that the batch at next was given.
 	given bool
-	// after cuts the first batch.
-	after  cdc.Position
-	lost   bool
-	closed bool
+	// after cuts the first batch; at is the position up to which everything was given.
+	after, at cdc.Position
+	lost      bool
+	// restarts is how often the bus had begun anew when the stream was opened.
+	restarts int
+	closed   bool
 }
 
 // Next waits for the next batch.
@@ -32,12 +34,18 @@ func (s *stream) Next(ctx context.Context) (*cdc.Batch, error) {
 		switch {
 		case b.closed || s.closed:
 			return nil, bus.ErrClosed
+		case s.restarts != b.restarts:
+			return nil, &bus.Break{Reason: b.reason}
+		case s.next < b.first && !s.lost && s.at.Compare(b.oldest) >= 0:
+			s.next = b.first // what went was promises
+			continue
 		case s.lost || s.next < b.first:
 			s.lost = true
 			return nil, bus.ErrNotHeld
 		case s.next < b.first+uint64(len(b.window)):
 			s.given = true
 			batch := b.window[s.next-b.first].batch
+			s.at = batch.Position()
 			if !s.after.IsZero() {
 				batch = bus.After(batch, s.after)
 				s.after = cdc.Position{}
