@@ -51,14 +51,12 @@ func (b *bed) churn(ctx context.Context, cfg ChurnConfig) (*Result, error) {
 			return nil, err
 		}
 		took, used := time.Since(start), cpuTime()-cpu
-		resident, err := settledMemory(ctx)
+		m, err := settledMemory(ctx)
 		if err != nil {
 			return nil, err
 		}
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
 		r.add(fmt.Sprintf("after %d", times*(part+1)), float64(times)/took.Seconds(), float64(used.Nanoseconds())/1e3/float64(times),
-			float64(resident)/(1<<20), float64(m.HeapAlloc)/(1<<20), float64(runtime.NumGoroutine()))
+			float64(m.resident)/(1<<20), float64(m.heap)/(1<<20), float64(runtime.NumGoroutine()))
 	}
 	first, last := r.Series[0].Values, r.Series[churnParts-1].Values
 	r.ratio("resident memory, last / first part", float64(last[2]/first[2]), "1")

@@ -46,9 +46,9 @@ func Idle(ctx context.Context, cfg IdleConfig) (*Result, error) {
 }
 
 func (b *bed) idle(ctx context.Context, cfg IdleConfig) (*Result, error) {
-	var ours, library, further []float64
+	var ours, library, further [][]float64
 	for range cfg.Rounds {
-		kb, err := b.resident(ctx, order{Address: b.address(), Sockets: cfg.Sockets, PerSocket: 1, Query: feedQuery, Subject: "u{socket}"})
+		kb, err := b.resident(ctx, "idle", order{Address: b.address(), Sockets: cfg.Sockets, PerSocket: 1, Query: feedQuery, Subject: "u{socket}"})
 		if err != nil {
 			return nil, err
 		}
@@ -58,26 +58,42 @@ func (b *bed) idle(ctx context.Context, cfg IdleConfig) (*Result, error) {
 			return nil, err
 		}
 		close(s.begin)
-		kb, err = b.resident(ctx, order{Address: s.listener.Addr().String(), Sockets: cfg.Sockets, PerSocket: 1, Bare: true})
+		kb, err = b.resident(ctx, "library", order{Address: s.listener.Addr().String(), Sockets: cfg.Sockets, PerSocket: 1, Bare: true})
 		s.close()
 		if err != nil {
 			return nil, err
 		}
 		library = append(library, kb)
 		few := max(cfg.Sockets/10, 1)
-		kb, err = b.resident(ctx, order{Address: b.address(), Sockets: few, PerSocket: 1 + cfg.Further, Query: feedQuery, Subject: "u{socket}"})
+		kb, err = b.resident(ctx, "further", order{Address: b.address(), Sockets: few, PerSocket: 1 + cfg.Further, Query: feedQuery, Subject: "u{socket}"})
 		if err != nil {
 			return nil, err
 		}
-		further = append(further, (kb-ours[len(ours)-1])/float64(cfg.Further))
+		for i := range kb {
+			kb[i] = (kb[i] - ours[len(ours)-1][i]) / float64(cfg.Further)
+		}
+		further = append(further, kb)
 	}
-	r := newResult("idle", b.version, cfg.Rounds, "KB")
-	r.add("a connection with one subscription", median(ours))
-	r.add("a further subscription", median(further))
-	r.add("a connection of the library that only reads", median(library))
-	r.ratio("KB a connection with one subscription", median(ours), "at most 10")
-	r.ratio("KB a further subscription", median(further), "at most 1")
+	r := newResult("idle", b.version, cfg.Rounds, "resident KB", "heap KB", "stacks KB")
+	r.add("a connection with one subscription", medians(ours)...)
+	r.add("a further subscription", medians(further)...)
+	r.add("a connection of the library that only reads", medians(library)...)
+	r.ratio("KB a connection with one subscription", medians(ours)[0], "at most 10")
+	r.ratio("KB a further subscription", medians(further)[0], "at most 1")
 	return r, nil
+}
+
+// medians gives that of each column.
+func medians(rows [][]float64) []float64 {
+	out := make([]float64, len(rows[0]))
+	for i := range out {
+		var column []float64
+		for _, r := range rows {
+			column = append(column, r[i])
+		}
+		out[i] = median(column)
+	}
+	return out
 }
 
 // readOnly reads until the socket is closed.
@@ -86,28 +102,30 @@ func readOnly(ctx context.Context, ws *websocket.Conn, _ net.Conn, _ *encoded) e
 	return err
 }
 
-// resident gives how much the resident memory of this process grows with each connection, in KB.
-func (b *bed) resident(ctx context.Context, o order) (float64, error) {
+// resident gives how much the resident memory of this process, its heap and its stacks grow with
+// each connection, in KB.
+func (b *bed) resident(ctx context.Context, name string, o order) ([]float64, error) {
 	goroutines := runtime.NumGoroutine()
 	before, err := settledMemory(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	o.Do = doOpen
 	if _, err := b.load.do(o); err != nil {
-		return 0, err
+		return nil, err
 	}
 	after, err := settledMemory(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	if err := b.profile.heap("idle"); err != nil {
-		return 0, err
+	if err := b.profile.heap(name); err != nil {
+		return nil, err
 	}
 	if _, err := b.load.do(order{Do: doHangUp}); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return float64(after-before) / 1024 / float64(o.Sockets), gone(ctx, goroutines)
+	each := func(after, before int) float64 { return float64(after-before) / 1024 / float64(o.Sockets) }
+	return []float64{each(after.resident, before.resident), each(after.heap, before.heap), each(after.stacks, before.stacks)}, gone(ctx, goroutines)
 }
 
 // gone waits until connections that were hung up have ended.
@@ -123,21 +141,25 @@ func gone(ctx context.Context, goroutines int) error {
 	return nil
 }
 
-// settledMemory is the resident memory of this process once what is no longer needed was given
-// back to the system, in bytes.
-func settledMemory(ctx context.Context) (int, error) {
-	least := 0
+// A memory is what this process takes, in bytes.
+type memory struct{ resident, heap, stacks int }
+
+// settledMemory is what it takes once what is no longer needed was given back to the system.
+func settledMemory(ctx context.Context) (memory, error) {
+	var least memory
 	for range 5 {
 		debug.FreeOSMemory()
 		n, err := residentBytes()
 		if err != nil {
-			return 0, err
+			return memory{}, err
 		}
-		if least == 0 || n < least {
-			least = n
+		if least.resident == 0 || n < least.resident {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			least = memory{n, int(m.HeapInuse), int(m.StackInuse)} //nolint:gosec // sizes
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return 0, err
+			return memory{}, err
 		}
 	}
 	return least, nil

@@ -4,9 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"unique"
 
-	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/schema"
 )
@@ -65,7 +63,7 @@ func (d *Dispatcher) use(c *schema.Catalog) {
 // recompile makes a running subscription one of a new catalog.
 func (d *Dispatcher) recompile(s *Subscription, c *schema.Catalog) {
 	old := s.present()
-	v, err := compile(c, old.principal, s.request)
+	v, _, err := d.compiler.compile(c, old.principal, s.request)
 	if err != nil || v.op.Table == nil || v.op.Table.Def.OID != s.oid || old.op.Retyped(v.op) {
 		s.end(schemaChanged(), flushed)
 		return
@@ -77,25 +75,6 @@ func (d *Dispatcher) recompile(s *Subscription, c *schema.Catalog) {
 	case old.op.Rewritten(v.op):
 		d.resync(s, reasonRewritten)
 	}
-}
-
-// compile makes the view of a request. A query's has only its operation.
-func compile(c *schema.Catalog, p *authz.Principal, req schema.Request) (view, error) {
-	role := c.Role(p.Role)
-	if role == nil {
-		return view{}, forbidden()
-	}
-	op, err := role.Compile(req)
-	if err != nil {
-		return view{}, err
-	}
-	v := view{op: op, principal: p}
-	if op.Result == nil {
-		v.signature = unique.Make(op.Selection.Signature())
-		v.usesLast = op.Selection.UsesLast()
-		v.readable = role.Readable(op.Table)
-	}
-	return v, nil
 }
 
 // sameRules tells whether a role's SELECT on a table returns the same rows by both definitions.

@@ -22,6 +22,7 @@ type Dispatcher struct {
 	roster   *roster
 	tally    *tally
 	matcher  matcher
+	compiler compiler
 	// armed is closed once Run reads the bus: who attaches from then on misses nothing.
 	armed chan struct{}
 	// snapshots and replays have a token for each that may go on at once.

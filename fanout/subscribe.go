@@ -24,7 +24,7 @@ func (d *Dispatcher) Subscribe(ctx context.Context, p *authz.Principal, req sche
 func (d *Dispatcher) subscribe(ctx context.Context, session *Session, req schema.Request, after string, w Waker) (Response, error) {
 	for {
 		c := d.registry.present()
-		v, err := compile(c, session.Principal(), req)
+		v, req, err := d.compiler.compile(c, session.Principal(), req)
 		if err != nil {
 			d.denied(session, req, err)
 			return Response{}, err

@@ -40,8 +40,7 @@ type Subscription struct {
 	err  error // why it ended
 
 	queue         []run
-	spare         [][]byte // memory of what Next gave last
-	queued, taken int      // bytes of the queue, and of what Next gave last
+	queued, taken int // bytes of the queue, and of what was taken last
 
 	phase phase
 	// start is the position behind which the dispatcher's frames count; told that of the last
@@ -120,14 +119,17 @@ const (
 type Waker interface{ Wake() }
 
 // A bell is the Waker of those who wait in Next.
-type bell chan struct{}
+type bell struct {
+	token chan struct{}
+	spare [][]byte // memory of what Next gave last
+}
 
 // Wake leaves a token.
-func (b bell) Wake() { signal(b) }
+func (b *bell) Wake() { signal(b.token) }
 
 func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view, w Waker) *Subscription {
 	if w == nil {
-		w = make(bell, 1)
+		w = &bell{token: make(chan struct{}, 1)}
 	}
 	sub := &Subscription{d: d, id: d.roster.ids.Add(1), since: time.Now(), session: s, request: req, waker: w, view: v, phase: detached}
 	sub.about = describe(s, req, &v)
@@ -139,26 +141,29 @@ func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view, w Wa
 // that these were sent. An error ends the subscription: Explain tells what of it the client may
 // know. Only one goroutine may call Next, and none where the subscription has a Waker.
 func (s *Subscription) Next(ctx context.Context) ([][]byte, error) {
-	ready, _ := s.waker.(bell)
+	ready, _ := s.waker.(*bell)
 	for {
-		if out, err := s.Take(); out != nil || err != nil {
+		if out, err := s.Take(ready.spare[:0]); len(out) > 0 || err != nil {
+			if ready.spare = out; cap(out) > keptPayloads {
+				ready.spare = nil
+			}
 			return out, err
 		}
 		select {
-		case <-ready:
+		case <-ready.token:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-// Take gives what Next would, and nothing where Next would wait.
-func (s *Subscription) Take() ([][]byte, error) {
+// Take appends what Next would give, and nothing where Next would wait.
+func (s *Subscription) Take(to [][]byte) ([][]byte, error) {
 	s.sent()
 	if err := s.session.check(); err != nil {
 		s.end(err, atOnce)
 	}
-	return s.take()
+	return s.take(to)
 }
 
 func (s *Subscription) sent() {
@@ -175,29 +180,24 @@ func (s *Subscription) sent() {
 // many.
 const keptPayloads = 64
 
-func (s *Subscription) take() ([][]byte, error) {
+func (s *Subscription) take(to [][]byte) ([][]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
-		return nil, s.err
+		return to, s.err
 	}
-	clear(s.spare)
-	out := s.spare[:0]
-	if cap(out) > keptPayloads {
-		out = nil
-	}
+	before := len(to)
 	for _, r := range s.queue {
-		out = append(out, r.payloads...)
+		to = append(to, r.payloads...)
 	}
-	s.spare = out
 	clear(s.queue)
 	if s.queue = s.queue[:0]; cap(s.queue) > keptPayloads {
 		s.queue = nil
 	}
 	s.taken, s.queued = s.queued, 0
-	s.d.tally.frames.Add(uint64(len(out)))
-	s.d.tally.bytes.Add(uint64(s.taken)) //nolint:gosec // a size
-	return out, nil
+	s.d.tally.frames.Add(uint64(len(to) - before)) //nolint:gosec // a count
+	s.d.tally.bytes.Add(uint64(s.taken))           //nolint:gosec // a size
+	return to, nil
 }
 
 // Close ends the subscription and lets go of all that it holds. It is idempotent, and may be

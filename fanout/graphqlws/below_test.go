@@ -95,9 +95,9 @@ func TestBuffersDoNotGrowForEver(t *testing.T) {
 	t.Parallel()
 	var b buffers
 	p := b.get()
-	*p = append(*p, make([]byte, 3*sendBytes)...)
+	p.frames = append(p.frames, make([]byte, 3*sendBytes)...)
 	b.put(p)
-	if q := b.get(); cap(*q) > 2*sendBytes {
-		t.Errorf("a buffer of %d bytes is kept", cap(*q))
+	if q := b.get(); cap(q.frames) > 2*sendBytes {
+		t.Errorf("a buffer of %d bytes is kept", cap(q.frames))
 	}
 }

@@ -19,17 +19,15 @@ type operation struct {
 	// stopped is set when the client has completed it: nothing more of it is sent.
 	stopped atomic.Bool
 
-	// c.queue guards what follows. cancel ends the beginning, nil once sub is there; ready tells
-	// that it waits to be sent.
-	cancel context.CancelFunc
-	sub    *fanout.Subscription
-	ready  bool
+	// c.queue guards what follows: sub is nil until it is there, ready tells that something of it
+	// waits to be sent.
+	sub   *fanout.Subscription
+	ready bool
 }
 
 // start begins an operation, in a goroutine, since it may have to wait.
 func (c *conn) start(ctx context.Context, id string, req schema.Request) {
-	ctx, cancel := context.WithCancel(ctx)
-	op := &operation{c: c, id: id, head: frameHead(typeNext, id), cancel: cancel}
+	op := &operation{c: c, id: id, head: frameHead(typeNext, id)}
 	c.mu.Lock()
 	c.ops[id] = op
 	c.mu.Unlock()
@@ -41,8 +39,6 @@ func (c *conn) begin(ctx context.Context, op *operation, req schema.Request) {
 	r, err := c.session.SubscribeFor(ctx, req, op)
 	c.queue.Lock()
 	op.sub = r.Subscription
-	op.cancel()
-	op.cancel = nil
 	c.queue.Unlock()
 	switch {
 	case err != nil:
@@ -68,11 +64,8 @@ func (c *conn) stop(id string) {
 	}
 	op.stopped.Store(true)
 	c.queue.Lock()
-	cancel, sub := op.cancel, op.sub
+	sub := op.sub
 	c.queue.Unlock()
-	if cancel != nil {
-		cancel()
-	}
 	if sub != nil {
 		sub.Close()
 	}

@@ -10,21 +10,30 @@ import (
 // little, few enough that pongs and others' messages do not wait long.
 const sendBytes = 64 << 10
 
-// buffers hold what is about to be written. No connection has one of its own: most are idle.
+// buffers are what is used while something is sent. No connection has one of its own: most are
+// idle.
 type buffers struct{ pool sync.Pool }
 
-func (b *buffers) get() *[]byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
+// A buffer holds payloads that were taken, and frames that are about to be written.
+type buffer struct {
+	payloads [][]byte
+	frames   []byte
+}
+
+// mostPayloads is how many payloads a buffer keeps room for.
+const mostPayloads = 8192
+
+func (b *buffers) get() *buffer {
+	if p, ok := b.pool.Get().(*buffer); ok {
 		return p
 	}
-	p := make([]byte, 0, sendBytes+sendBytes/4)
-	return &p
+	return &buffer{frames: make([]byte, 0, sendBytes+sendBytes/4)}
 }
 
 // put takes a buffer back, unless an unusually large message has made it grow.
-func (b *buffers) put(p *[]byte) {
-	if cap(*p) <= 2*sendBytes {
-		*p = (*p)[:0]
+func (b *buffers) put(p *buffer) {
+	if cap(p.frames) <= 2*sendBytes && cap(p.payloads) <= mostPayloads {
+		p.frames = p.frames[:0]
 		b.pool.Put(p)
 	}
 }
@@ -71,7 +80,7 @@ func (c *conn) more() bool {
 func (c *conn) sendReady() {
 	defer c.wg.Done()
 	buf := c.h.buffers.get()
-	defer func() { c.h.buffers.put(buf) }()
+	defer c.h.buffers.put(buf)
 	for {
 		op := c.next()
 		if op == nil {
@@ -90,17 +99,18 @@ func (c *conn) sendReady() {
 
 // gather puts what an operation has into the buffer, writing whenever that is full. The error is
 // how the operation has ended.
-func (c *conn) gather(op *operation, buf *[]byte) error {
-	payloads, err := op.sub.Take()
+func (c *conn) gather(op *operation, buf *buffer) error {
+	payloads, err := op.sub.Take(buf.payloads[:0])
 	for _, p := range payloads {
 		if op.stopped.Load() {
-			return nil
+			break
 		}
-		if *buf = appendFrame(*buf, op.head, p, closingBrace); len(*buf) >= sendBytes {
+		if buf.frames = appendFrame(buf.frames, op.head, p, closingBrace); len(buf.frames) >= sendBytes {
 			c.flush(buf)
 		}
 	}
-	if payloads != nil { // there may be more, and it is to count as sent
+	clear(payloads)
+	if buf.payloads = payloads; len(payloads) > 0 { // there may be more, and it is to count as sent
 		op.Wake()
 	}
 	return err
@@ -108,10 +118,10 @@ func (c *conn) gather(op *operation, buf *[]byte) error {
 
 var closingBrace = []byte{'}'}
 
-func (c *conn) flush(buf *[]byte) {
-	if len(*buf) > 0 {
-		_ = c.write(*buf) // the connection is cut off then
-		*buf = (*buf)[:0]
+func (c *conn) flush(buf *buffer) {
+	if len(buf.frames) > 0 {
+		_ = c.write(buf.frames) // the connection is cut off then
+		buf.frames = buf.frames[:0]
 	}
 }
 
