@@ -37,7 +37,7 @@ type conn struct {
 	opened   bool
 	closing  chan struct{}
 	protocol *protocol
-	ops      map[string]*operation
+	ops      []*operation    // few: a map would be larger
 	session  *fanout.Session // nil until authenticated
 	draining bool
 	cancel   context.CancelFunc
@@ -67,7 +67,7 @@ const (
 
 func newConn(h *Handler, client *authz.Client, authorization []string) *conn {
 	return &conn{
-		h: h, client: client, log: h.cfg.Logger, header: authorization, protocol: newProtocol(h.cfg.Operations), ops: map[string]*operation{},
+		h: h, client: client, log: h.cfg.Logger, header: authorization, protocol: newProtocol(h.cfg.Operations),
 		cancel: func() {}, pings: rate.NewLimiter(pingRate, pingBurst),
 	}
 }
@@ -123,8 +123,10 @@ func (c *conn) serve(ctx context.Context) {
 	c.cut()
 	c.joining.Lock()
 	c.ended = true
+	if c.initialised != nil {
+		c.initialised.Stop()
+	}
 	c.joining.Unlock()
-	c.initialised.Stop()
 	c.pinger.Stop()
 	c.wg.Wait()
 	_ = c.ws.CloseNow()
@@ -227,6 +229,9 @@ func (c *conn) authenticate(token *string) bool {
 	c.protocol.accept()
 	c.mu.Unlock()
 	c.initialised.Stop()
+	c.joining.Lock()
+	c.initialised = nil // it would be held for as long as the connection
+	c.joining.Unlock()
 	session.OnEnd(c.sessionEnded)
 	c.log.Debug("client connected", slog.String("role", p.Role))
 	return c.send([]byte(`{"type":"`+typeAck+`"}`)) == nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 
 	"github.com/rowtide/rowtide/fanout"
@@ -29,7 +30,7 @@ type operation struct {
 func (c *conn) start(ctx context.Context, id string, req schema.Request) {
 	op := &operation{c: c, id: id, head: frameHead(typeNext, id)}
 	c.mu.Lock()
-	c.ops[id] = op
+	c.ops = append(c.ops, op)
 	c.mu.Unlock()
 	c.wg.Go(func() { c.begin(ctx, op, req) })
 }
@@ -56,12 +57,14 @@ func (c *conn) begin(ctx context.Context, op *operation, req schema.Request) {
 // stop ends an operation that the client has completed. Its id is free at once.
 func (c *conn) stop(id string) {
 	c.mu.Lock()
-	op := c.ops[id]
-	delete(c.ops, id)
-	c.mu.Unlock()
-	if op == nil { // it may have ended this moment
+	i := slices.IndexFunc(c.ops, func(op *operation) bool { return op.id == id })
+	if i < 0 { // it may have ended this moment
+		c.mu.Unlock()
 		return
 	}
+	op := c.ops[i]
+	c.ops = slices.Delete(c.ops, i, i+1)
+	c.mu.Unlock()
 	op.stopped.Store(true)
 	c.queue.Lock()
 	sub := op.sub
@@ -103,8 +106,8 @@ func (c *conn) finish(op *operation, err error) {
 func (c *conn) forget(op *operation) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ops[op.id] == op {
-		delete(c.ops, op.id)
+	if i := slices.Index(c.ops, op); i >= 0 {
+		c.ops = slices.Delete(c.ops, i, i+1)
 		c.protocol.ended(op.id)
 	}
 	return len(c.ops) == 0

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/rowtide/rowtide/schema"
@@ -57,12 +58,12 @@ const (
 // messages go in and actions come out, and whoever does the actions tells it what came of them.
 type protocol struct {
 	initialised, acknowledged bool
-	active                    map[string]struct{} // ids of operations
+	active                    []string // ids of operations: few, and a map would be larger
 	maxActive                 int
 }
 
 func newProtocol(maxActive int) *protocol {
-	return &protocol{active: map[string]struct{}{}, maxActive: maxActive}
+	return &protocol{maxActive: maxActive}
 }
 
 // receive takes a text message of the client.
@@ -82,8 +83,8 @@ func (p *protocol) receive(data []byte) action {
 	case typeSubscribe:
 		return p.subscribe(m)
 	case typeComplete:
-		if _, ok := p.active[m.id]; ok {
-			delete(p.active, m.id)
+		if slices.Contains(p.active, m.id) {
+			p.ended(m.id)
 			return action{do: stop, id: m.id}
 		}
 	}
@@ -121,13 +122,13 @@ func (p *protocol) subscribe(m message) action {
 	if !p.acknowledged {
 		return shut(codeUnauthorized, "Unauthorized")
 	}
-	if _, ok := p.active[m.id]; ok {
+	if slices.Contains(p.active, m.id) {
 		return shut(codeDuplicate, fmt.Sprintf("Subscriber for %s already exists", m.id))
 	}
 	if len(p.active) >= p.maxActive {
 		return action{do: refuse, id: m.id}
 	}
-	p.active[m.id] = struct{}{}
+	p.active = append(p.active, m.id)
 	return action{do: start, id: m.id, request: m.request}
 }
 
@@ -135,7 +136,9 @@ func (p *protocol) subscribe(m message) action {
 func (p *protocol) accept() { p.acknowledged = true }
 
 // ended says that an operation ended by itself: its id is free.
-func (p *protocol) ended(id string) { delete(p.active, id) }
+func (p *protocol) ended(id string) {
+	p.active = slices.DeleteFunc(p.active, func(a string) bool { return a == id })
+}
 
 func shut(code int, reason string) action {
 	return action{do: closeSocket, closing: closing{code, clip(reason)}}

@@ -51,8 +51,8 @@ type grabber struct {
 // The library's buffers: a control frame fits the one for writing, and what does not fit the one
 // for reading is read past it. Ten thousand idle connections have them.
 const (
-	writeBuffer = 256
-	readBuffer  = 512
+	writeBuffer = 160
+	readBuffer  = 64
 )
 
 // WriteHeaderNow is of gin's writer, which keeps headers back until it is called: Accept looks
