@@ -23,7 +23,7 @@ func (r grammar) pick(of ...string) string { return of[r.IntN(len(of))] }
 
 func (r grammar) text(d int) string {
 	if d <= 0 {
-		return r.pick("owner", "short", "'u1'", "'ü'", "''", "'7'", "NULL::text", "label", "kind::text", "current_user::text", "who::text")
+		return r.pick("owner", "short", "mail", "'u1'", "'ü'", "''", "'7'", "NULL::text", "label", "kind::text", "current_user::text", "who::text")
 	}
 	return r.pick(
 		r.text(0), "current_setting('app.a')", "current_setting('APP.a', true)", "current_setting('app.b', true)", "nullif("+r.text(d-1)+", "+r.text(d-1)+")",
@@ -53,7 +53,7 @@ func (r grammar) doc(d int) string {
 
 func (r grammar) num(d int) string {
 	if d <= 0 {
-		return r.pick("n", "small", "big", "id", "0", "1", "-7", "2147483647", "(-32768)::int2", "NULL::int", "length(owner)")
+		return r.pick("n", "count", "small", "big", "id", "0", "1", "-7", "2147483647", "(-32768)::int2", "NULL::int", "length(owner)")
 	}
 	return r.pick(r.num(0), "("+r.text(d-1)+")::int", "("+r.text(d-1)+")::bigint", "("+r.num(d-1)+r.pick(" + ", " - ", " * ", " / ", " % ")+r.num(d-1)+")", "coalesce("+r.num(d-1)+", n)",
 		"(n & "+r.pick("1", "n")+")", "(n | 4)", "nullif("+r.num(d-1)+", 0)", "("+r.num(d-1)+")::"+r.pick("int", "bigint", "smallint"), "app.add("+r.pick("n", "1", "id")+", 1)", "(current_setting('app.n', true))::int", "app.uid()::text::int", "- n",
@@ -66,6 +66,10 @@ func (r grammar) texts(d int) string {
 
 func (r grammar) pattern(d int) string {
 	return r.pick("'u%'", "'%1'", "'_1'", "'%u_%'", "'\\%'", "'u\\1'", "'%\\\\%'", "''", "'%'", "'_%_'", "'\\'", "'%ü%'", r.text(d)+" || '%'", r.text(d), "'%' || "+r.text(d)+" || '_'")
+}
+
+func (r grammar) regexp() string {
+	return r.pick("'^u[0-9]$'", "'^[0-9]{1,10}$'", "'u1|7'", "'(u|x)+1?'", "'^(u1|7)$'", "'[a-u-]{2}'", "'1$'", "'^u'", "'^[0-9a-f]{8}-[0-9a-f]{4}-4'", "'u{1,2}[12]*$'", "'(^u|7$)'", "'ü'", "'.'", "'\\d'", "'[[:digit:]]'", "'u**'", "'a|'", "'^$'", "owner")
 }
 
 func (r grammar) part() string {
@@ -103,13 +107,13 @@ func (r grammar) cond(d int) string {
 		"("+r.text(d)+")::bool", "("+r.doc(d)+")"+r.pick(" IS NULL", " IS NOT NULL"), r.text(d)+" IS NULL", r.num(d)+" IS NOT NULL", "app.jwt() -> "+r.key()+" ? "+r.text(0), "docb ? "+r.text(0), "current_user = "+r.pick("owner", "'{0}'", "'u1'"),
 		"app.mine(owner, n)", "app.open(open)", "app.standard(n)", "owner LIKE 'u%'", "label = current_user", "n BETWEEN "+r.num(d-1)+" AND 3", "EXISTS (SELECT FROM app.other WHERE x = n)", r.text(d)+r.pick(" LIKE ", " NOT LIKE ")+r.pattern(d-1), r.text(1)+" LIKE "+r.pattern(0), r.texts(d-1)+r.pick(" @> ", " <@ ", " && ", " = ", " <> ", " IS DISTINCT FROM ")+r.texts(d-1),
 		"list"+r.pick(" @> ", " <@ ", " && ", " = ")+r.pick("'{1}'", "'{}'", "'{1,NULL}'", "'{0,2}'", "list", "ARRAY[n, id]"), r.part()+r.pick(" @> ", " <@ ", " = ", " <> ", " @> ")+r.part(), "docb"+r.pick(" ?| ", " ?& ")+r.texts(0), "docb = ANY (ARRAY["+r.part()+", '{\"a\":1}'])",
-		"cardinality("+r.texts(0)+")"+r.order()+"1", "starts_with("+r.text(d)+", "+r.text(0)+")", "strpos("+r.text(d)+", "+r.text(0)+") = "+r.pick("0", "1", "2"), "app.whole(t.*)", "app.nested(owner, n)", "owner ILIKE 'U%'", "app.likes("+r.text(d-1)+")", "at > now()", "docb @> '{\"a\":1}'", "app.path('7')",
+		"cardinality("+r.texts(0)+")"+r.order()+"1", "starts_with("+r.text(d)+", "+r.text(0)+")", "strpos("+r.text(d)+", "+r.text(0)+") = "+r.pick("0", "1", "2"), "app.whole(t.*)", "app.nested(owner, n)", "owner ILIKE 'U%'", "app.likes("+r.text(d-1)+")", "at > now()", "docb @> '{\"a\":1}'", "app.path('7')", r.text(d)+r.pick(" ~ ", " !~ ")+r.regexp(), "CASE WHEN owner ~ '^[0-9]{1,9}$' THEN owner::int = 7 END",
 	) + ")"
 }
 
 // compiledWorld is a table of every type that is compiled, and functions as people write them.
 const compiledWorld = `CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO {0}, {1}; CREATE TYPE app.kind AS ENUM ('b', 'a', 'c');
-CREATE TABLE app.other (x int); INSERT INTO app.other VALUES (1); GRANT SELECT ON app.other TO {0};
+CREATE DOMAIN app.mail AS varchar(9) CHECK (value <> 'no'); CREATE DOMAIN app.count AS int; CREATE TABLE app.other (x int); INSERT INTO app.other VALUES (1); GRANT SELECT ON app.other TO {0};
 CREATE FUNCTION app.jwt() RETURNS jsonb LANGUAGE sql STABLE AS $$ select coalesce(nullif(current_setting('app.doc2', true), ''), nullif(current_setting('app.doc', true), ''))::jsonb $$;
 CREATE FUNCTION app.claim(k text) RETURNS text LANGUAGE sql STABLE AS $$
   SELECT nullif(current_setting('app.doc', true), '')::json ->> k -- the claim
@@ -126,7 +130,7 @@ CREATE FUNCTION app.path(k text) RETURNS bool LANGUAGE sql SECURITY DEFINER AS $
 CREATE FUNCTION app.outer(k text) RETURNS text LANGUAGE sql STABLE AS $$ select app.claim(app.kept(k)) || trim(' x ') $$;
 CREATE FUNCTION app.nested(o text, n int) RETURNS bool LANGUAGE sql STABLE RETURN o = app.outer('sub') OR app.add(n, 1) > 3;
 CREATE FUNCTION app.likes(o text) RETURNS bool LANGUAGE sql STABLE AS $$ select o like 'u%' and not o not like '_' || '%1' or o in ('7') $$;
-CREATE TABLE t (id int, owner text, short varchar(20), label name, n int, small int2, big int8, price numeric(12,3), open bool, who uuid, kind app.kind, at timestamptz, day date, stamp timestamp, doc json, docb jsonb, list int[], names text[], ids uuid[]);
+CREATE TABLE t (id int, owner text, short varchar(20), label name, n int, small int2, big int8, price numeric(12,3), open bool, who uuid, kind app.kind, at timestamptz, day date, stamp timestamp, doc json, docb jsonb, list int[], names text[], ids uuid[], mail app.mail, count app.count);
 CREATE FUNCTION app.whole(r t) RETURNS bool LANGUAGE sql STABLE AS $$ select r.owner = app.claim('sub') or r.n = 1 and r.open $$;
 ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO {0}, {1}`
 
@@ -160,7 +164,7 @@ func (r grammar) row() []string {
 		r.pick("1", "9223372036854775807", "NULL", "-9223372036854775808"), r.pick("1.5", "0", "-0.5", "'NaN'", "NULL", "1"), r.pick("true", "false", "NULL"), r.pick("'00000000-0000-4000-8000-000000000001'", "'00000000-0000-4000-8000-00000000000A'", "NULL"), r.pick("'a'", "'b'", "'c'", "NULL"),
 		r.pick("'2020-01-01'", "'infinity'", "'2020-06-01 10:30:00.5Z'", "'0044-03-15 BC'", "NULL"), r.pick("'2020-01-01'", "'2021-01-01'", "'-infinity'", "NULL"), r.pick("'2020-01-01 10:00'", "'2019-01-01'", "NULL"),
 		r.pick(`'{"a":{"b":"u1"},"x":"7"}'`, `'{"a":1,"a":2}'`, "NULL", `'"u1"'`, `'[1]'`), r.pick(`'{"a":1,"x":"u1"}'`, "NULL", `'["u1",1]'`, `'"u1"'`, `'{"n":1.50}'`), r.pick("'{}'", "'{1,NULL}'", "'{0,2}'", "NULL", "'{{5},{6}}'", "'[0:1]={1,2}'"),
-		r.pick("'{}'", `'{u1,"a,b",NULL,"NULL","x\"y"}'`, "NULL", "'{7}'"), r.pick("NULL", "'{00000000-0000-4000-8000-000000000001}'"),
+		r.pick("'{}'", `'{u1,"a,b",NULL,"NULL","x\"y"}'`, "NULL", "'{7}'"), r.pick("NULL", "'{00000000-0000-4000-8000-000000000001}'"), r.pick("'u1'", "'7'", "NULL"), r.pick("1", "7", "NULL"),
 	}
 }
 

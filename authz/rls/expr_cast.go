@@ -7,6 +7,9 @@ import (
 )
 
 func (c *compiler) cast(n *node) (formula, error) {
+	if c.inBody && !c.function.Deparsed && strings.Contains(n.text, ".") {
+		return formula{}, fmt.Errorf("it casts to %s in a function, where that takes USAGE on its schema", n.text)
+	}
 	f, err := c.compile(n.kids[0])
 	if err != nil || f.typ == n.text {
 		return f, err

@@ -127,6 +127,8 @@ func (c *compiler) operator(n *node) (formula, error) {
 		return l, err
 	}
 	switch {
+	case n.text == "~" || n.text == "!~":
+		return matching(n.text, l, n.kids[1])
 	case n.text == "||" && l.typ == "text" && r.typ == "text":
 		return formula{typ: "text", eval: strict(l, r, concat)}, nil
 	case n.text == "~~" && l.typ == "text" && r.typ == "text":

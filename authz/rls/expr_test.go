@@ -13,9 +13,12 @@ func testTable(columns ...string) *schema.TableDef {
 	t := &schema.TableDef{Name: "t", UTF8: true, Access: map[string]schema.Access{"r": {Builtins: true}}}
 	for _, c := range columns {
 		name, typ, _ := strings.Cut(c, " ")
-		t.Columns = append(t.Columns, schema.ColumnDef{
-			Name: name, Type: &schema.Type{Schema: "pg_catalog", Name: typ, Kind: 'b'}, Deterministic: true, CollationDefault: true,
-		})
+		elem, isArray := strings.CutSuffix(typ, "[]")
+		of := &schema.Type{Schema: "pg_catalog", Name: elem, Kind: 'b', Delimiter: ','}
+		if isArray {
+			of = &schema.Type{Schema: "pg_catalog", Name: "_" + elem, Kind: 'b', Delimiter: ',', Elem: of}
+		}
+		t.Columns = append(t.Columns, schema.ColumnDef{Name: name, Type: of, Deterministic: true, CollationDefault: true})
 	}
 	return t
 }
@@ -74,7 +77,19 @@ func TestWhatIsNotCompiled(t *testing.T) {
 		`EXISTS ( SELECT 1)`:                                              "exists",
 		`(n = ( SELECT 1 FROM x))`:                                        `"from"`,
 		`(t.* IS NOT NULL)`:                                               "t.*",
-		`(a ~ 'x'::text)`:                                                 "~ on text",
+		`(a ~ '\d'::text)`:                                                "notation",
+		`(a ~ '.'::text)`:                                                 "the pattern",
+		`(a ~ '***=x'::text)`:                                             "the pattern",
+		`(a ~ '(?i)x'::text)`:                                             "the pattern",
+		`(a ~ 'a$b'::text)`:                                               "the pattern",
+		`(a ~ 'x|'::text)`:                                                "the pattern",
+		`(a ~ 'x{1}{2}'::text)`:                                           "the pattern",
+		`(a ~ 'x{256}'::text)`:                                            "the pattern",
+		`(a ~ 'x^y'::text)`:                                               "the pattern",
+		`(a ~ '[z-a]'::text)`:                                             "the pattern",
+		`(a ~ '[^a]'::text)`:                                              "the pattern",
+		`(a ~ '[[:alpha:]]'::text)`:                                       "the pattern",
+		`(a ~ a)`:                                                         "not a constant",
 		`(a ~~* 'x'::text)`:                                               "~~*",
 		`(n = 1) AND`:                                                     "ends too soon",
 		`((n = 1)`:                                                        "ends too soon",

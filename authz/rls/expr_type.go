@@ -205,6 +205,8 @@ func (c *compiler) columnOfRow(name string) (formula, error) {
 		typ := c.typeOf(col.Type)
 		read := readerOf(typ, c.enums)
 		switch {
+		case col.Type.Kind == 'd' && c.inBody && !c.function.Deparsed:
+			return formula{}, fmt.Errorf("a function reads the column %s of a domain", name)
 		case col.Generated != 0:
 			return formula{}, fmt.Errorf("it reads the generated column %s", name)
 		case typ == "" || read == nil:
@@ -221,7 +223,9 @@ func (c *compiler) columnOfRow(name string) (formula, error) {
 // typeOf is the name of a type that is compiled, or "".
 func (c *compiler) typeOf(t *schema.Type) string {
 	switch {
-	case t.Elem != nil && t.Kind != 'd':
+	case t.Kind == 'd' && t.Base != nil: // its values are those of its base; operators of its own are deparsed so
+		return c.typeOf(t.Base)
+	case t.Elem != nil:
 		if elem := c.typeOf(t.Elem); elem != "" && t.Delimiter == ',' {
 			return elem + "[]"
 		}
