@@ -35,6 +35,8 @@ type Dispatcher struct {
 
 	// newJob and newCatalog have a token when there is one.
 	newJob, newCatalog chan struct{}
+	// dispatching has a token while a batch is dispatched.
+	dispatching chan struct{}
 
 	// What follows is Run's alone.
 
@@ -72,7 +74,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		matcher:   matcher{judge: cfg.Judge, comparer: cfg.Comparer, bindings: &bindings{}, log: cfg.Logger},
 		armed:     make(chan struct{}),
 		snapshots: make(chan struct{}, cfg.Limits.Snapshots), replays: make(chan struct{}, cfg.Limits.Replays),
-		newJob: make(chan struct{}, 1), newCatalog: make(chan struct{}, 1),
+		newJob: make(chan struct{}, 1), newCatalog: make(chan struct{}, 1), dispatching: make(chan struct{}, 1),
 		w: newWriter(cfg.Cursors), tailed: map[*lane]struct{}{}, carried: map[*Subscription]*hit{}, refreshed: map[*cdc.Relation]struct{}{},
 	}, nil
 }
@@ -259,6 +261,10 @@ func (d *Dispatcher) arm(target cdc.Position) {
 
 // dispatch gives a batch to the subscriptions concerned. Its error is that ctx has ended.
 func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
+	if err := acquire(ctx, d.dispatching); err != nil {
+		return err
+	}
+	defer func() { <-d.dispatching }()
 	// Once entered, the transaction is behind everyone who attaches: their snapshots see it,
 	// and the policies that it may have made.
 	d.registry.enter(b.Commit, b.XID)
@@ -480,10 +486,15 @@ func (d *Dispatcher) Subscriptions() int { return d.registry.len() }
 
 // Drain lets no new subscription in, has those there are end with ErrDraining behind what they
 // have queued, and waits until all are closed, or ctx ends: then it drops what they have queued.
+// A batch that is being dispatched goes to them whole before.
 func (d *Dispatcher) Drain(ctx context.Context) error {
 	d.registry.refuse(ErrDraining)
+	whole := acquire(ctx, d.dispatching) == nil
 	for _, s := range d.registry.all() {
 		s.drain()
+	}
+	if whole {
+		<-d.dispatching
 	}
 	select {
 	case <-d.registry.gone():
