@@ -244,12 +244,14 @@ func TestAnUnreadableWindowSlotMakesTheWindowShorter(t *testing.T) {
 	cfg, f = windowed(t, db)
 	r = run(t, cfg)
 	r.begun(t)
-	got := f.wait(t, 3)
+	got := f.wait(t, 2)
+	if got[0] == "1,v1" { // it came before the error did
+		got = f.wait(t, 3)[1:]
+	}
 	if len(f.lost) != 1 {
 		t.Errorf("the hole was told %d times", len(f.lost))
 	}
-	expectInserted(t, got[:1], 1, 1)
-	expectInserted(t, got[1:], 3, 4)
+	expectInserted(t, got, 3, 4)
 }
 
 // TestWindowSlotsGoWhenSwitchedOff switches the window off: its slots go, and no others.
