@@ -7,7 +7,7 @@ P        ?= 2
 LINT     := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test versions race fuzz lint bench browser examples
+.PHONY: help demo build test versions race fuzz lint nightly bench browser examples
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -41,6 +41,10 @@ fuzz: ## every fuzz target for FUZZTIME (20s) each
 
 lint: ## golangci-lint, built from tools/go.mod (minutes the first time), and gofumpt's formatting
 	$(LINT) run ./...
+
+nightly: ## a million random decisions of policies against PostgreSQL's
+	@tools/needs server
+	ROWTIDE_TEST_DECISIONS=1000000 $(GO) test -timeout 3h -run AgreeWithPostgres -v ./authz/rls
 
 bench: ## the Go benchmarks, then the latency of a change against a raw replication consumer
 	@tools/needs postgres
