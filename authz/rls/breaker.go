@@ -186,7 +186,7 @@ func (g *Postgres) prove(ctx context.Context, j *judgement, tasks []*task) []*ta
 		switch {
 		case g.breakers.isProven(t.plan):
 			rest = append(rest, t)
-		case g.suspended(j, t):
+		case g.suspended(j, t): //nolint:contextcheck // nobody waits for what is tried aside
 		default:
 			g.judge(ctx, j, []*task{t}, false)
 			g.finish(j, t)

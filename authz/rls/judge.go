@@ -74,7 +74,7 @@ func (g *Postgres) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdi
 	j := g.judgement(q)
 	defer j.audit.flush()
 	j.findKnown()
-	tasks := g.prove(ctx, j, g.tasks(j))
+	tasks := g.prove(ctx, j, g.tasks(j)) //nolint:contextcheck // nobody waits for what is tried aside
 	var wg sync.WaitGroup
 	for _, group := range split(tasks, g.cfg.Conns) {
 		wg.Go(func() { g.judge(ctx, j, group, false) })

@@ -101,7 +101,7 @@ func Explain(ctx context.Context, c Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer g.Close()
+	defer g.Close() //nolint:contextcheck // closing outlives ctx
 	r := report(g, op, c.Principal)
 	if c.Row == "" {
 		return r, nil
