@@ -69,7 +69,7 @@ func (l *Limiter) Connect(address, transport string) (*Client, error) {
 	}
 	for r := range c.rates {
 		if n := l.limits[r][PerConnection]; n > 0 && Resource(r).rated() {
-			c.rates[r] = newRate(n)
+			c.rates[r] = newRate(Resource(r), n)
 		}
 	}
 	if err := c.spend(Connects, 1); err != nil {
@@ -97,8 +97,8 @@ func customer(a netip.Addr) string {
 	return a.String()
 }
 
-func newRate(perSecond int) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(perSecond), perSecond*burst)
+func newRate(r Resource, perSecond int) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), perSecond*r.burst())
 }
 
 // Authenticate counts a connection as its principal's.
@@ -289,7 +289,7 @@ func (l *Limiter) rateLocked(m meter) *rate.Limiter {
 		}
 		l.sweepAt = max(leastSweep, 2*len(l.rates))
 	}
-	r := newRate(l.limits[m.Resource][m.Scope])
+	r := newRate(m.Resource, l.limits[m.Resource][m.Scope])
 	l.rates[m] = r
 	return r
 }

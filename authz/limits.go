@@ -62,8 +62,14 @@ var (
 )
 
 // burst is how many seconds' worth of a rate may come at once: clients that come back together
-// after a restart, a page that opens fifty subscriptions.
-const burst = 5
+// after a restart, a page that opens fifty subscriptions. Messages only wait, and cost most where
+// many come at once.
+func (r Resource) burst() int {
+	if r == Messages {
+		return 1
+	}
+	return 5
+}
 
 // DefaultLimits leave room for an office behind one address and for a page with many
 // subscriptions, and none for one client to take what thousands need.
@@ -73,9 +79,9 @@ func DefaultLimits() Limits {
 		Pending:       {PerAddress: 200, InAll: 2000},
 		Subscriptions: {PerConnection: 100, PerPrincipal: 2500, InAll: 100_000},
 		Connects:      {PerAddress: 50, InAll: 2000},
-		Operations:    {PerConnection: 100, PerAddress: 500, PerPrincipal: 200},
+		Operations:    {PerConnection: 50, PerAddress: 500, PerPrincipal: 200},
 		Messages:      {PerConnection: 100},
-		Received:      {PerConnection: 128 << 10, PerAddress: 4 << 20},
+		Received:      {PerConnection: 32 << 10, PerAddress: 1 << 20},
 	}
 }
 

@@ -41,6 +41,8 @@ type bedConfig struct {
 	queueBytes int
 	// clients starts a load process.
 	clients bool
+	// limited keeps the default limits, and believes a proxy on this machine.
+	limited bool
 	profile string
 	// keep leaves the database there when the service has ended: the caller closes the bed.
 	keep bool
@@ -95,7 +97,7 @@ func newBed(ctx context.Context, cfg bedConfig) (_ *bed, err error) {
 	if b.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	if b.server, err = rowtide.New(b.config(cfg.queueBytes)); err != nil {
+	if b.server, err = rowtide.New(b.config(cfg)); err != nil {
 		return nil, err
 	}
 	if cfg.clients {
@@ -120,12 +122,16 @@ func (b *bed) prepare(ctx context.Context, schema string) error {
 	return nil
 }
 
-func (b *bed) config(queueBytes int) rowtide.Config {
-	return rowtide.Config{
-		DatabaseURL: b.url, Dev: true, Roles: []string{role}, JWTSecret: benchSecret, QueueBytes: queueBytes,
+func (b *bed) config(cfg bedConfig) rowtide.Config {
+	out := rowtide.Config{
+		DatabaseURL: b.url, Dev: true, Roles: []string{role}, JWTSecret: benchSecret, QueueBytes: cfg.queueBytes,
 		Limits: []string{"none"}, // one client stands for thousands
 		Logger: slog.New(slog.DiscardHandler),
 	}
+	if cfg.limited {
+		out.Limits, out.TrustedProxies = nil, []string{"127.0.0.0/8"}
+	}
+	return out
 }
 
 func (b *bed) address() string { return b.listener.Addr().String() }

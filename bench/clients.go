@@ -65,6 +65,8 @@ func (c *clients) obey(ctx context.Context, o order) (*report, error) {
 		return c.write(ctx, o)
 	case doChurn:
 		return nil, c.churn(ctx, o.Frames)
+	case doFlood:
+		return c.flood(ctx, o)
 	case doHangUp:
 		c.hangUp()
 		return nil, nil //nolint:nilnil // there is nothing to report

@@ -172,7 +172,7 @@ func (b *bed) drainOnce(ctx context.Context, conn *pgx.Conn, end string) (took, 
 	if err := copyOf(ctx, conn); err != nil {
 		return 0, 0, err
 	}
-	cfg := b.config(0)
+	cfg := b.config(bedConfig{})
 	cfg.Slot = copySlot
 	server, err := rowtide.New(cfg)
 	if err != nil {

@@ -35,6 +35,10 @@ type order struct {
 	// their ids from First on; then it expects Subscriptions frames of each.
 	URL string `json:",omitempty"`
 
+	// Of flood: its kind, by Sockets foes, for Seconds; "" is none. It reports what was tried as
+	// Frames, and what of it was refused as Written.
+	Flood string `json:",omitempty"`
+
 	Rate, Seconds, PerTransaction, First, Subscriptions int `json:",omitempty"`
 }
 
@@ -45,6 +49,7 @@ const (
 	doAwait  = "await"
 	doWrite  = "write"
 	doChurn  = "churn"
+	doFlood  = "flood"
 	doHangUp = "hang up"
 )
 

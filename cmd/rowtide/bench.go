@@ -16,6 +16,7 @@ type benchCmd struct {
 	Target  targetCmd  `cmd:"" help:"A steady rate of changes to subscriptions that all match, every frame checked."`
 	RLS     rlsCmd     `cmd:"" name:"rls" help:"A change that one of many subscriptions gets, as those become more."`
 	Idle    idleCmd    `cmd:"" help:"Memory of connections on which nothing happens."`
+	Abuse   abuseCmd   `cmd:"" help:"Honest subscribers while others flood the service, one way after another."`
 	Churn   churnCmd   `cmd:"" help:"Subscribe and complete over and over: memory must not grow."`
 	Load    loadCmd    `cmd:"" hidden:"" help:"The process that plays the clients; the others start it."`
 }
@@ -52,6 +53,19 @@ func (o benchOutput) chart(r *bench.Result) error {
 		return err
 	}
 	return f.Close()
+}
+
+type abuseCmd struct {
+	benchOutput
+	Subscribers int `help:"Honest subscribers." default:"1000"`
+	PerSecond   int `help:"Changes a second that each gets." default:"5"`
+	Seconds     int `help:"How long each flood lasts." default:"5"`
+	Foes        int `help:"Clients that flood." default:"32"`
+}
+
+func (c abuseCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.Abuse(ctx, bench.AbuseConfig{Subscribers: c.Subscribers, Rate: c.PerSecond, Seconds: c.Seconds, Foes: c.Foes})
+	return c.show(s, r, err)
 }
 
 type latencyCmd struct {

@@ -43,7 +43,8 @@ type conn struct {
 	cancel   context.CancelFunc
 	below    *below // set before ws
 
-	pings *rate.Limiter
+	pings   *rate.Limiter
+	ignored int // pings; the reader's alone
 	// The timers are set by serve.
 	initialised, pinger *time.Timer
 
@@ -72,7 +73,20 @@ func newConn(h *Handler, client *authz.Client, authorization []string) *conn {
 	}
 }
 
-func (c *conn) answersPing(context.Context, []byte) bool { return c.pings.Allow() }
+// maxIgnored is how many pings are left without an answer before a connection that sends nothing
+// better is cut off: each costs as much to read as a message.
+const maxIgnored = 500
+
+func (c *conn) answersPing(context.Context, []byte) bool {
+	if c.pings.Allow() {
+		return true
+	}
+	if c.ignored++; c.ignored > maxIgnored {
+		c.log.Info("client floods with pings")
+		c.cut()
+	}
+	return false
+}
 
 // join counts a goroutine in, unless the connection is about to end: it waits for those that are.
 func (c *conn) join() bool {

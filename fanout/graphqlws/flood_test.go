@@ -153,7 +153,7 @@ func TestPingsAreAnsweredAtARateOnly(t *testing.T) {
 	p := open(t, graphqlws.Config{}, fanout.Limits{})
 	r, _ := p.raw()
 	r.init()
-	const sent = 5000
+	const sent = 500
 	began := time.Now()
 	r.send(bytes.Repeat(frame(fin|opPing, "x"), sent))
 	r.send(frame(fin|opText, `{"type":"ping","payload":{"last":true}}`))
@@ -173,6 +173,28 @@ func TestPingsAreAnsweredAtARateOnly(t *testing.T) {
 	}
 	if most := 60 + int(10*time.Since(began).Seconds()); pongs == 0 || pongs > most {
 		t.Errorf("%d of %d pings were answered in %v, want some, and at most %d", pongs, sent, time.Since(began), most)
+	}
+}
+
+// Covers S14.
+func TestAFloodOfPingsIsCutOff(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{}, fanout.Limits{})
+	r, _ := p.raw()
+	r.init()
+	go func() {
+		for {
+			if _, err := r.conn.Write(bytes.Repeat(frame(fin|opPing, ""), 100)); err != nil {
+				return
+			}
+		}
+	}()
+	for {
+		if _, _, err := r.read(); gone(err) {
+			return
+		} else if err != nil {
+			t.Fatalf("the flood was never ended: %v", err)
+		}
 	}
 }
 
