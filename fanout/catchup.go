@@ -45,6 +45,9 @@ func (d *Dispatcher) enqueue(s *Subscription, p plan) {
 func (d *Dispatcher) work(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	for range d.cfg.Limits.Replays {
+		wg.Go(func() { d.drive(ctx) })
+	}
 	for {
 		stop := ctx.Err() != nil
 		d.mu.Lock()

@@ -25,8 +25,9 @@ type Dispatcher struct {
 	compiler compiler
 	// armed is closed once Run reads the bus: who attaches from then on misses nothing.
 	armed chan struct{}
-	// snapshots and replays have a token for each that may go on at once.
-	snapshots, replays chan struct{}
+	// snapshots has a token for each that may go on at once.
+	snapshots chan struct{}
+	depot     depot // of replays
 
 	mu      sync.Mutex
 	jobs    []job           // subscriptions that are to catch up
@@ -73,7 +74,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		cfg: cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog, cfg.Judge), roster: newRoster(), tally: newTally(),
 		matcher:   matcher{judge: cfg.Judge, comparer: cfg.Comparer, bindings: &bindings{}, log: cfg.Logger},
 		armed:     make(chan struct{}),
-		snapshots: make(chan struct{}, cfg.Limits.Snapshots), replays: make(chan struct{}, cfg.Limits.Replays),
+		snapshots: make(chan struct{}, cfg.Limits.Snapshots), depot: depot{come: make(chan struct{}, cfg.Limits.Replays)},
 		newJob: make(chan struct{}, 1), newCatalog: make(chan struct{}, 1), dispatching: make(chan struct{}, 1),
 		w: newWriter(cfg.Cursors), tailed: map[*lane]struct{}{}, carried: map[*Subscription]*hit{}, refreshed: map[*cdc.Relation]struct{}{},
 	}, nil

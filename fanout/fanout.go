@@ -103,8 +103,8 @@ type Limits struct {
 	SnapshotRows int
 	// Snapshots is how many snapshots are read at once; others wait. Defaults to 8.
 	Snapshots int
-	// Replays is how many subscriptions read the bus by themselves at once; others wait.
-	// Defaults to 32.
+	// Replays is how many readers of the bus replay it at once, each for all who resumed while
+	// they were busy. Defaults to 2: the dispatcher is to find a place beside them at the Judge.
 	Replays int
 }
 
@@ -121,7 +121,7 @@ func (c *Config) check() error {
 		{"HeldBytes", &c.Limits.HeldBytes, 1 << 20},
 		{"SnapshotRows", &c.Limits.SnapshotRows, 100_000},
 		{"Snapshots", &c.Limits.Snapshots, 8},
-		{"Replays", &c.Limits.Replays, 32},
+		{"Replays", &c.Limits.Replays, 2},
 	} {
 		if *f.value < 0 {
 			return fmt.Errorf("make dispatcher: %s is negative", f.name)

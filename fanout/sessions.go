@@ -187,7 +187,7 @@ func (t *tally) end(err error) {
 // Stats tells how the Dispatcher is doing.
 func (d *Dispatcher) Stats() Stats {
 	out := Stats{
-		Subscriptions: d.registry.len(), Snapshots: len(d.snapshots), Replays: len(d.replays),
+		Subscriptions: d.registry.len(), Snapshots: len(d.snapshots), Replays: d.depot.count(),
 		Frames: d.tally.frames.Load(), Bytes: d.tally.bytes.Load(), Position: d.Position(), Delay: time.Duration(d.tally.delay.Load()),
 	}
 	for _, s := range d.roster.list() {

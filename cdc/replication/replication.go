@@ -156,6 +156,8 @@ type Consumer struct {
 	streamed bool
 	// undecodable tells that the last stream ended so.
 	undecodable bool
+	// before is where the WAL ended when nobody streamed from the slot yet.
+	before cdc.LSN
 
 	mu     sync.Mutex
 	state  State
@@ -301,11 +303,11 @@ func (c *Consumer) session(ctx context.Context) error {
 	}
 	hijacked = true
 	c.cfg.Progress.start(from)
-	return c.follow(ctx, newStream(c, hc, srv), from, srv.end, slot.created)
+	return c.follow(ctx, newStream(c, hc, srv), from, slot.created)
 }
 
 // follow runs a stream and keeps the state meanwhile.
-func (c *Consumer) follow(ctx context.Context, s *stream, from, end cdc.LSN, created bool) error {
+func (c *Consumer) follow(ctx context.Context, s *stream, from cdc.LSN, created bool) error {
 	c.mu.Lock()
 	c.stream = s
 	c.state.Connected, c.state.Err = true, nil
@@ -318,7 +320,7 @@ func (c *Consumer) follow(ctx context.Context, s *stream, from, end cdc.LSN, cre
 	select {
 	case <-c.started:
 	default:
-		s.behind = end
+		s.behind = c.before
 	}
 	err := s.run(ctx)
 	c.mu.Lock()

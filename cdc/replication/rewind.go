@@ -112,6 +112,9 @@ func (c *Consumer) openWindow(ctx context.Context, conn *pgconn.PgConn, main *sl
 	if main.active {
 		return &Error{Reason: SlotInUse, What: fmt.Sprintf("stream from slot %q: it is active for another session", c.cfg.Slot), Fix: "end the session that streams from it, or use another slot"}
 	}
+	if err := c.markEnd(ctx, conn); err != nil {
+		return err
+	}
 	w, err := c.readWindow(ctx, conn)
 	if err != nil {
 		return err
@@ -125,4 +128,25 @@ func (c *Consumer) openWindow(ctx context.Context, conn *pgconn.PgConn, main *sl
 		c.log.Warn("window slots cannot be kept: cursors may not hold over a restart", "error", oneLine(err))
 	}
 	return nil
+}
+
+// markEnd notes where the WAL ends: all that another process has handed on lies before it. Then it
+// commits a transaction that does nothing, which flushes the WAL up to there. Else the last record
+// might be flushed in part, and the server not come to its end before somebody writes.
+func (c *Consumer) markEnd(ctx context.Context, conn *pgconn.PgConn) error {
+	if c.before != 0 {
+		return nil
+	}
+	rows, err := query(ctx, conn, `SELECT pg_catalog.pg_current_wal_insert_lsn()`)
+	if err == nil {
+		_, err = query(ctx, conn, `SELECT pg_catalog.pg_current_xact_id()`)
+	}
+	if err == nil && len(rows) != 1 {
+		err = fmt.Errorf("%d rows", len(rows))
+	}
+	if err != nil {
+		return fmt.Errorf("find the end of the WAL: %w", err)
+	}
+	c.before, err = cdc.ParseLSN(rows[0][0])
+	return err
 }

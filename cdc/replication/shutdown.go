@@ -64,10 +64,6 @@ func (s *stream) watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if s.until == 0 && since(&s.heardData) > probeEvery && s.queue.bytes() == 0 {
-			// It has nothing more: its WAL ended in the middle of a record when it was asked.
-			s.c.beStarted()
-		}
 		ahead := since(&s.heardData) < probeEvery && since(&s.heardKeepalive) > probeEvery
 		if (ahead || s.full.Load()) && isShuttingDown(ctx, s.c.conn) {
 			return errShutdown

@@ -30,8 +30,7 @@ type stream struct {
 	// until ends the stream with errReached once the handler has had everything that commits
 	// before it; 0 for never.
 	until cdc.LSN
-	// behind is the end of the server's WAL when the first stream began: once the handler has
-	// had it the consumer counts as started. 0 afterwards. Of handle alone.
+	// behind is the end of the server's WAL when the consumer began: once the handler has had it the consumer counts as started. 0 afterwards. Of handle alone.
 	behind cdc.LSN
 
 	interval, silence time.Duration

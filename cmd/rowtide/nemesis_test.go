@@ -171,10 +171,12 @@ func (n *nemesis) strike(ctx context.Context, t *testing.T, clients []*resumer) 
 		}
 		return "crash postgres"
 	case pick < 47:
-		n.freeze(ctx, n.v.cmd.Process.Pid, 2*short)
+		n.v.signal(syscall.SIGSTOP)
+		pause(ctx, 2*short)
+		n.v.signal(syscall.SIGCONT)
 		return "stop service"
 	case pick < 57:
-		n.freeze(ctx, n.walsender(ctx), short)
+		n.freezeWalsender(ctx, short)
 		return "stop walsender"
 	case pick < 67:
 		n.toServer.cut()
@@ -207,24 +209,18 @@ func (n *nemesis) strike(ctx context.Context, t *testing.T, clients []*resumer) 
 	}
 }
 
-// freeze stops a process for a while.
-func (n *nemesis) freeze(ctx context.Context, pid int, d time.Duration) {
-	if pid == 0 || syscall.Kill(pid, syscall.SIGSTOP) != nil {
+// freezeWalsender stops the process of the server that streams to the service for a while.
+func (n *nemesis) freezeWalsender(ctx context.Context, d time.Duration) {
+	conn, err := pgx.Connect(ctx, n.db.Admin)
+	if err != nil {
+		return
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var pid int
+	err = conn.QueryRow(ctx, `SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots WHERE slot_name = $1`, n.v.slot).Scan(&pid)
+	if err != nil || pid == 0 || syscall.Kill(pid, syscall.SIGSTOP) != nil {
 		return
 	}
 	pause(ctx, d)
 	_ = syscall.Kill(pid, syscall.SIGCONT)
-}
-
-// walsender is the process that streams to the service, 0 for none.
-func (n *nemesis) walsender(ctx context.Context) (pid int) {
-	conn, err := pgx.Connect(ctx, n.db.Admin)
-	if err != nil {
-		return 0
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if err := conn.QueryRow(ctx, `SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots WHERE slot_name = $1`, n.v.slot).Scan(&pid); err != nil {
-		return 0
-	}
-	return pid
 }

@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/url"
 	"os/exec"
 	"regexp"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,7 +35,8 @@ type victim struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when all that it said has been read
 
-	mu sync.Mutex
+	mu   sync.Mutex
+	dead bool // it is not started again
 	// published are the commits that the service said the bus held, at any time.
 	published map[cdc.LSN]bool
 	// seen are, for each kill, where the slot stood and how many were published by then.
@@ -95,30 +98,59 @@ func dropLogin(t *testing.T, db *pgtest.DB) {
 	}
 }
 
+// start runs the service until kill: one that ends by itself, as where it finds no server, is
+// started again, as by a supervisor.
 func (v *victim) start(t *testing.T) {
 	t.Helper()
-	v.cmd = exec.Command(v.bin, v.args...) //nolint:noctx,gosec // it is killed, which is what is tested
-	said, err := v.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := v.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	v.mu.Lock()
+	v.dead = false
+	v.mu.Unlock()
 	v.done = make(chan struct{})
+	said := v.launch(t)
 	go func() {
 		defer close(v.done)
-		lines := bufio.NewScanner(said)
-		published := regexp.MustCompile(`msg=published commit=([0-9A-F]+/[0-9A-F]+)`)
-		warned := regexp.MustCompile(`level=(WARN|ERROR)|resyncs|held again|ready for clients`)
-		for lines.Scan() {
-			if m := published.FindSubmatch(lines.Bytes()); m != nil {
-				v.note(string(m[1]))
-			} else if warned.Match(lines.Bytes()) {
-				fmt.Fprintln(t.Output(), lines.Text())
-			}
+		for said != nil {
+			v.listen(t, said)
+			_ = v.cmd.Wait()
+			pause(t.Context(), 100*time.Millisecond)
+			said = v.launch(t)
 		}
 	}()
+}
+
+// launch starts one process and gives what it says, or nil where it was killed.
+func (v *victim) launch(t *testing.T) io.Reader {
+	t.Helper()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.dead {
+		return nil
+	}
+	v.cmd = exec.Command(v.bin, v.args...) //nolint:noctx,gosec // it is killed, which is what is tested
+	said, err := v.cmd.StderrPipe()
+	if err == nil {
+		err = v.cmd.Start()
+	}
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	return said
+}
+
+// listen reads what a process says, to its end.
+func (v *victim) listen(t *testing.T, said io.Reader) {
+	t.Helper()
+	lines := bufio.NewScanner(said)
+	published := regexp.MustCompile(`msg=published commit=([0-9A-F]+/[0-9A-F]+)`)
+	of := regexp.MustCompile(`level=(WARN|ERROR)|resyncs|held again|ready for clients|^rowtide:`)
+	for lines.Scan() {
+		if m := published.FindSubmatch(lines.Bytes()); m != nil {
+			v.note(string(m[1]))
+		} else if of.Match(lines.Bytes()) {
+			fmt.Fprintln(t.Output(), lines.Text())
+		}
+	}
 }
 
 func (v *victim) note(lsn string) {
@@ -133,13 +165,20 @@ func (v *victim) note(lsn string) {
 
 // kill ends the service without a word and waits until all that it said has been read.
 func (v *victim) kill() {
-	if v.cmd == nil {
+	if v.done == nil {
 		return
 	}
-	_ = v.cmd.Process.Kill()
+	v.signal(syscall.SIGKILL)
 	<-v.done
-	_ = v.cmd.Wait()
-	v.cmd = nil
+	v.done = nil
+}
+
+// signal sends a signal to the process; one that kills it is the last.
+func (v *victim) signal(s syscall.Signal) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.dead = s == syscall.SIGKILL
+	_ = v.cmd.Process.Signal(s)
 }
 
 // look notes where the slot stands, once the server has noticed that nobody streams.
