@@ -266,6 +266,15 @@ func (b *builder) identified(d *TableDef) bool {
 		b.refuse(d, d.object(), "is in no publication of Rowtide: its changes do not come", "run rowtide sync")
 		return false
 	}
+	if d.PartlyPublished {
+		b.refuse(d, d.object(), "is in a publication of Rowtide with a WHERE or a list of columns: changes are missing, or come without values",
+			"rowtide doctor tells which: take it out there, and run rowtide sync")
+		return false
+	}
+	if d.InsertsPublished && d.NeedsFullIdentity() {
+		b.refuse(d, d.object(), "is published for INSERT alone: its other changes do not come", "run rowtide sync")
+		return false
+	}
 	if d.Identity == cdc.IdentityFull {
 		return true
 	}

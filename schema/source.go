@@ -37,6 +37,12 @@ type TableDef struct {
 	Partitions []PartitionDef
 	// Unpublished tells that the table is in none of the publications that were asked for.
 	Unpublished bool
+	// PartlyPublished tells that a publication has it with a WHERE or a list of columns;
+	// InsertsPublished that its INSERTs alone are published.
+	PartlyPublished, InsertsPublished bool
+	// Publication is the OID of its entry in one of the publications: another where it was taken
+	// out and put back. It is 0 where it has none of its own.
+	Publication uint32
 	// Identity is the table's; of a partitioned table the weakest among its own and those of
 	// its partitions, since a partition's own identity decides what its old images hold.
 	Identity cdc.Identity

@@ -65,7 +65,7 @@ func (op *Operation) Retyped(newer *Operation) bool {
 // Rewritten tells whether values that the operation uses may be others in a newer compilation
 // although their types are the same: Postgres rewrites a table without telling of its rows.
 func (op *Operation) Rewritten(newer *Operation) bool {
-	if op.Table.Def.repartitioned(newer.Table.Def) {
+	if op.Table.Def.unfollowed(newer.Table.Def) {
 		return true
 	}
 	return slices.ContainsFunc(slices.Collect(maps.Keys(op.uses)), func(path string) bool {
@@ -85,7 +85,7 @@ func (u uses) filtered(f *Filter) {
 }
 
 // Rewritten tells whether rows of the table may be others in a newer catalog without a word in the
-// log: values were rewritten, or partitions brought rows or took them away.
+// log: values were rewritten, partitions brought rows or took them away, or it was not published.
 func (t *Table) Rewritten(newer *Table) bool {
 	for _, c := range t.Columns {
 		i := slices.IndexFunc(newer.Columns, func(n *Column) bool { return n.Def.Name == c.Def.Name })
@@ -93,11 +93,15 @@ func (t *Table) Rewritten(newer *Table) bool {
 			return true
 		}
 	}
-	return t.Def.repartitioned(newer.Def)
+	return t.Def.unfollowed(newer.Def)
 }
 
-// repartitioned tells whether partitions went, or came that may have brought rows.
-func (d *TableDef) repartitioned(newer *TableDef) bool {
+// unfollowed tells of changes that no event does: partitions went, or came that may have brought
+// rows; or the table was out of the publication for a while.
+func (d *TableDef) unfollowed(newer *TableDef) bool {
+	if d.Publication != newer.Publication {
+		return true
+	}
 	had, has := map[uint32]bool{}, map[uint32]bool{}
 	for _, p := range d.Partitions {
 		had[p.OID] = true

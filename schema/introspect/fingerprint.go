@@ -100,8 +100,9 @@ WITH RECURSIVE rel AS MATERIALIZED (
     WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND (p.proacl IS NOT NULL OR p.oid >= 16384)
   UNION ALL SELECT 23, k.oid, 0, k.xmin FROM pg_catalog.pg_cast k WHERE k.oid >= 16384
   UNION ALL SELECT 24, s.oid, 0, s.xmin FROM (` + shadows + `) s WHERE EXISTS (SELECT FROM dep WHERE dep.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass)
-  UNION ALL SELECT 22, r.oid, 0, r.xmin FROM rel JOIN pg_catalog.pg_publication_rel r ON r.prrelid = rel.oid
-  UNION ALL SELECT 23, p.oid, 0, p.xmin FROM pg_catalog.pg_publication p
+  UNION ALL SELECT 25, r.oid, 0, r.xmin FROM rel JOIN pg_catalog.pg_publication_rel r ON r.prrelid = rel.oid
+  UNION ALL SELECT 26, p.oid, 0, p.xmin FROM pg_catalog.pg_publication p
+  UNION ALL SELECT 27, n.oid, 0, n.xmin FROM pg_catalog.pg_publication_namespace n
 ), total(i, n, h) AS (
   SELECT 1, pg_catalog.count(*), pg_catalog.sum(pg_catalog.hash_record_extended(seen, 0)) FROM seen
   UNION ALL

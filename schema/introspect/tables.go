@@ -38,10 +38,18 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, c.relpersistence, c.r
        coalesce((SELECT min(l.relreplident::text) FROM part JOIN pg_class l ON l.oid = part.oid
          WHERE part.root = c.oid AND l.relreplident <> 'f' AND c.relreplident = 'f'), c.relreplident::text)::"char",
        pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, coalesce(d.description, ''),
-       cardinality($3::text[]) > 0 AND NOT EXISTS (SELECT FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid
-         WHERE p.pubname = ANY($3::text[]) AND (p.puballtables OR r.prrelid = c.oid))
+       cardinality($3::text[]) > 0 AND NOT coalesce(m.member, false), coalesce(m.partly, false), m.inserts IS TRUE,
+       coalesce(m.entry, 0)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
+LEFT JOIN LATERAL (
+  SELECT true AS member, bool_or(r.prqual IS NOT NULL OR r.prattrs IS NOT NULL) AS partly,
+         NOT bool_or(p.pubupdate AND p.pubdelete AND p.pubtruncate) AS inserts, max(r.oid) AS entry
+  FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
+  LEFT JOIN pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = c.relnamespace
+  WHERE p.pubname = ANY($3::text[]) AND p.pubinsert AND (p.puballtables OR r.oid IS NOT NULL OR s.oid IS NOT NULL)
+  HAVING count(*) > 0
+) m ON true
 WHERE `+annotated+`
 ORDER BY array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas, r.cfg.All, nonNil(r.cfg.Publications))
 	if err != nil {
@@ -50,7 +58,8 @@ ORDER BY array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas,
 	var t schema.TableDef
 	_, err = pgx.ForEachRow(rows, []any{
 		&t.OID, &t.Schema, &t.Name, &t.Kind, &t.Persistence, &t.Partition, &t.Inherited, &t.Identity,
-		&t.Owner, &t.RowSecurity, &t.ForceRowSecurity, &t.Comment, &t.Unpublished,
+		&t.Owner, &t.RowSecurity, &t.ForceRowSecurity, &t.Comment, &t.Unpublished, &t.PartlyPublished,
+		&t.InsertsPublished, &t.Publication,
 	}, func() error {
 		r.table[t.OID] = len(r.db.Tables)
 		r.oids = append(r.oids, t.OID)
