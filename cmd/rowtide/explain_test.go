@@ -66,10 +66,11 @@ func TestExplainTellsWaysIndexAndRow(t *testing.T) {
 	} {
 		out.WriteString("$ rowtide explain '" + strings.Join(args, "' '") + "'\n")
 		args = append([]string{"explain", "--database-url", login, "--admin-url", db.Admin, "--role", role}, args...)
-		text, err := ran(t, args...)
-		out.WriteString(text)
+		var w world
+		text, err := w.command(t.Context(), t, args...).CombinedOutput()
+		out.Write(text)
 		if err != nil {
-			out.WriteString("rowtide: " + err.Error() + "\n")
+			out.WriteString(err.Error() + "\n")
 		}
 		out.WriteString("\n")
 	}
