@@ -46,6 +46,9 @@ func TestScenariosMeasureSomething(t *testing.T) {
 		},
 		"idle":  func(ctx context.Context) (*Result, error) { return Idle(ctx, IdleConfig{Sockets: 20, Further: 2}) },
 		"churn": func(ctx context.Context) (*Result, error) { return Churn(ctx, ChurnConfig{Times: 200, Sockets: 5}) },
+		"abuse": func(ctx context.Context) (*Result, error) {
+			return Abuse(ctx, AbuseConfig{Subscribers: 3, Seconds: 1, Foes: 2})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := run(t.Context())

@@ -64,7 +64,7 @@ func TestKindsFilterChangesButNotControl(t *testing.T) {
 	ann.expect("LEAVE 1 b->", "DELETE 2 a->")
 }
 
-// Covers S40, S41.
+// Covers S40, S41, R25.
 func TestWhereIsAskedBehindThePolicies(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, membus.Config{})
