@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -58,6 +59,14 @@ func open(t *testing.T, url string, v view) *tab {
 		media.Features = append(media.Features, &emulation.MediaFeature{Name: "prefers-reduced-motion", Value: "reduce"})
 	}
 	if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, media); err != nil {
+		t.Fatal(err)
+	}
+	// What changes is marked for a second or two, which is too short to look at on a machine that is busy.
+	linger := page.AddScriptToEvaluateOnNewDocumentParams{Source: `{
+		const later = setTimeout;
+		globalThis.setTimeout = (f, ms) => later(f, ms > 1000 && ms < 2000 ? 5 * ms : ms);
+	}`}
+	if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, linger); err != nil {
 		t.Fatal(err)
 	}
 	size := chromedp.EmulateViewport(v.width, v.height)
