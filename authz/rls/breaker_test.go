@@ -25,7 +25,7 @@ const sleepy = three + `CREATE TABLE slow (who text); GRANT SELECT ON slow TO {0
 func TestPrincipalThatTimesOutIsSuspended(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, sleepy+`; INSERT INTO slow VALUES ('u1')`)
-	const limit = time.Second
+	const limit = 3 * time.Second
 	g := w.newJudge(t, func(c *rls.Config) { c.StatementTimeout = limit })
 	tab := w.table(t, "t")
 	images := []cdc.Row{texts("1", "x", "1")}
