@@ -34,6 +34,12 @@ func TestScenariosMeasureSomething(t *testing.T) {
 		"latency": func(ctx context.Context) (*Result, error) {
 			return Latency(ctx, LatencyConfig{Rounds: 10, Subscribers: 3, Profile: t.TempDir()})
 		},
+		"snapshot": func(ctx context.Context) (*Result, error) {
+			return Snapshot(ctx, SnapshotConfig{Rounds: 1, Rows: 2000, Together: 3})
+		},
+		"resume": func(ctx context.Context) (*Result, error) {
+			return Resume(ctx, ResumeConfig{Rounds: 1, Changes: 2000, Clients: 3})
+		},
 		"drain": func(ctx context.Context) (*Result, error) { return Drain(ctx, DrainConfig{Rounds: 1, Changes: 1000}) },
 		"fanout": func(ctx context.Context) (*Result, error) {
 			return Fanout(ctx, FanoutConfig{Rounds: 1, Sockets: 10, Rows: 200})

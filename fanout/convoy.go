@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/fanout/bus"
@@ -23,7 +24,12 @@ type convoy struct {
 	// lanes are the seats by what they get, of the catalog.
 	lanes   map[convoyKey]*convoyLane
 	catalog *schema.Catalog
+	// leaves is until when those who are slower are waited for.
+	leaves time.Time
 }
+
+// convoyWait is how long a convoy waits at each batch for those who have no room for it.
+const convoyWait = 20 * time.Millisecond
 
 type convoyKey struct {
 	table *schema.Table
@@ -232,14 +238,15 @@ func (v *convoy) match(ctx context.Context, t *schema.Table, events []*cdc.Event
 	return m.match(ctx, v.w, subjects, lanes)
 }
 
-// deliver puts what was made of a batch on the seats. Whoever has no room for it is left behind,
-// but a seat that is alone is waited for: then the convoy goes at its pace.
+// deliver puts what was made of a batch on the seats. Whoever has no room for it for too long is
+// left behind.
 func (v *convoy) deliver(b *cdc.Batch) {
 	type end struct {
 		seats []*seat
 		err   error
 	}
 	var ends []end
+	v.leaves = time.Now().Add(convoyWait)
 	for _, l := range v.lanes {
 		if b.Last && l.resync == "" {
 			l.finish(v.w)
@@ -279,11 +286,27 @@ func (v *convoy) give(s *seat, b *cdc.Batch, frames []frame) bool {
 	}
 	g.pos = g.frames[len(g.frames)-1].pos
 	for !s.give(g) {
-		if len(v.seats) > 1 {
+		if !v.wait(s) {
 			return false
 		}
-		<-s.room // it takes what it has, or leaves
 	}
 	s.given = g.pos
 	return true
+}
+
+// wait waits until a seat has taken what it has, or has left: one that is alone, since the convoy is
+// there for it only; of others those who need little more time than the rest.
+func (v *convoy) wait(s *seat) bool {
+	if len(v.seats) == 1 {
+		<-s.room
+		return true
+	}
+	late := time.NewTimer(time.Until(v.leaves))
+	defer late.Stop()
+	select {
+	case <-s.room:
+		return true
+	case <-late.C:
+		return false
+	}
 }

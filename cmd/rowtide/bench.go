@@ -10,15 +10,17 @@ import (
 )
 
 type benchCmd struct {
-	Latency latencyCmd `cmd:"" help:"Commit to frame, against commit to a raw replication consumer."`
-	Drain   drainCmd   `cmd:"" help:"A backlog of the WAL, against pg_recvlogical."`
-	Fanout  fanoutCmd  `cmd:"" help:"Frames to many sockets, against frames that were encoded beforehand."`
-	Target  targetCmd  `cmd:"" help:"A steady rate of changes to subscriptions that all match, every frame checked."`
-	RLS     rlsCmd     `cmd:"" name:"rls" help:"A change that one of many subscriptions gets, as those become more."`
-	Idle    idleCmd    `cmd:"" help:"Memory of connections on which nothing happens."`
-	Abuse   abuseCmd   `cmd:"" help:"Honest subscribers while others flood the service, one way after another."`
-	Churn   churnCmd   `cmd:"" help:"Subscribe and complete over and over: memory must not grow."`
-	Load    loadCmd    `cmd:"" hidden:"" help:"The process that plays the clients; the others start it."`
+	Latency  latencyCmd  `cmd:"" help:"Commit to frame, against commit to a raw replication consumer."`
+	Drain    drainCmd    `cmd:"" help:"A backlog of the WAL, against pg_recvlogical."`
+	Fanout   fanoutCmd   `cmd:"" help:"Frames to many sockets, against frames that were encoded beforehand."`
+	Target   targetCmd   `cmd:"" help:"A steady rate of changes to subscriptions that all match, every frame checked."`
+	RLS      rlsCmd      `cmd:"" name:"rls" help:"A change that one of many subscriptions gets, as those become more."`
+	Idle     idleCmd     `cmd:"" help:"Memory of connections on which nothing happens."`
+	Abuse    abuseCmd    `cmd:"" help:"Honest subscribers while others flood the service, one way after another."`
+	Snapshot snapshotCmd `cmd:"" help:"The rows of a table to a client, against COPY of the same SELECT."`
+	Resume   resumeCmd   `cmd:"" help:"The changes behind an old cursor, to one client and to many at once."`
+	Churn    churnCmd    `cmd:"" help:"Subscribe and complete over and over: memory must not grow."`
+	Load     loadCmd     `cmd:"" hidden:"" help:"The process that plays the clients; the others start it."`
 }
 
 // benchOutput is how a result is shown.
@@ -149,6 +151,30 @@ type churnCmd struct {
 
 func (c churnCmd) Run(ctx context.Context, s streams) error {
 	r, err := bench.Churn(ctx, bench.ChurnConfig{Times: c.Times, Sockets: c.Sockets, Profile: c.Profile})
+	return c.show(s, r, err)
+}
+
+type snapshotCmd struct {
+	benchOutput
+	Rounds   int `help:"How often each side reads." default:"5"`
+	Rows     int `help:"Rows of the table." default:"100000"`
+	Together int `help:"Clients that start at once in the last part." default:"20"`
+}
+
+func (c snapshotCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.Snapshot(ctx, bench.SnapshotConfig{Rounds: c.Rounds, Rows: c.Rows, Together: c.Together, Profile: c.Profile})
+	return c.show(s, r, err)
+}
+
+type resumeCmd struct {
+	benchOutput
+	Rounds  int `help:"How often each part is measured." default:"3"`
+	Changes int `help:"Changes behind the cursor, 100 a transaction." default:"100000"`
+	Clients int `help:"Clients that resume at once in the last part, behind a tenth as many." default:"200"`
+}
+
+func (c resumeCmd) Run(ctx context.Context, s streams) error {
+	r, err := bench.Resume(ctx, bench.ResumeConfig{Rounds: c.Rounds, Changes: c.Changes, Clients: c.Clients, Profile: c.Profile})
 	return c.show(s, r, err)
 }
 

@@ -130,7 +130,9 @@ func (r *resumer) follow(ctx context.Context, cursor *string) error {
 
 func (r *resumer) arguments(cursor string) []string {
 	var out []string
-	if !r.tail {
+	if r.tail {
+		out = append(out, "progress: true") // few of the changes may concern it, and the window is bounded in bytes
+	} else {
 		out = append(out, "snapshot: true")
 	}
 	if cursor != "" {
