@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -173,7 +175,8 @@ func (b *bed) drainOnce(ctx context.Context, conn *pgx.Conn, end string) (took, 
 		return 0, 0, err
 	}
 	cfg := b.config(bedConfig{})
-	cfg.Slot = copySlot
+	began := newListener("replication stream started")
+	cfg.Slot, cfg.Logger = copySlot, slog.New(began)
 	server, err := rowtide.New(cfg)
 	if err != nil {
 		return 0, 0, err
@@ -185,8 +188,10 @@ func (b *bed) drainOnce(ctx context.Context, conn *pgx.Conn, end string) (took, 
 	g.Go(func() error { return server.Run(gctx) })
 	g.Go(func() error {
 		defer cancel()
-		if err := server.WaitReady(gctx); err != nil {
-			return err
+		select {
+		case <-began.heard:
+		case <-gctx.Done():
+			return context.Cause(gctx)
 		}
 		start, cpu := time.Now(), cpuTime()
 		if err := b.profile.start("drain"); err != nil {
@@ -206,6 +211,36 @@ func (b *bed) drainOnce(ctx context.Context, conn *pgx.Conn, end string) (took, 
 	}
 	return took, used, dropCopy(context.WithoutCancel(ctx), conn)
 }
+
+// A listener is a slog.Handler that waits for one message and throws all away.
+type listener struct {
+	slog.Handler
+
+	message string
+	once    *sync.Once
+	heard   chan struct{}
+}
+
+func newListener(message string) *listener {
+	return &listener{Handler: slog.DiscardHandler, message: message, once: &sync.Once{}, heard: make(chan struct{})}
+}
+
+// Enabled is slog.Handler's.
+func (l *listener) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+
+// Handle is slog.Handler's.
+func (l *listener) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == l.message {
+		l.once.Do(func() { close(l.heard) })
+	}
+	return nil
+}
+
+// WithAttrs is slog.Handler's.
+func (l *listener) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+// WithGroup is slog.Handler's.
+func (l *listener) WithGroup(string) slog.Handler { return l }
 
 // acknowledged waits until a slot has moved up to a position.
 func acknowledged(ctx context.Context, conn *pgx.Conn, slot, end string) error {
