@@ -21,11 +21,15 @@ import (
 // A Decoder decodes one stream, from its start and in its order. Each connection needs a new
 // one: the server describes relations anew on each.
 //
-// A Decoder is not safe for concurrent use. What it returns is immutable and may be shared.
+// A Decoder is not safe for concurrent use. What it returns is immutable and may be shared, but for
+// a *Change, which is valid until the next call of Decode; its event and rows are not concerned.
 type Decoder struct {
 	relations map[uint32]*cdc.Relation
 	// begun is the open transaction, nil between transactions.
 	begun *Begin
+	// changed is the Change that Decode gives; values is room for rows.
+	changed Change
+	values  []cdc.Value
 }
 
 // NewDecoder gives a decoder for a stream that is about to begin.

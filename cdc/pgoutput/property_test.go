@@ -157,7 +157,7 @@ func TestAnyStreamDecodesToWhatWasWritten(t *testing.T) {
 				t.Fatalf("decode %q: %v", []byte(f), err)
 			}
 			clear(data) // nothing may point into it
-			got = append(got, m)
+			got = append(got, kept(m))
 		}
 		if diff := cmp.Diff(s.want, got, equalValues()); diff != "" {
 			t.Fatalf("stream differs (-want +got):\n%s", diff)

@@ -8,7 +8,8 @@ func (d *Decoder) change(kind byte, r *reader) Message {
 	if rel == nil {
 		return nil
 	}
-	m := &Change{cdc.Event{Relation: rel}}
+	m := &d.changed
+	*m = Change{cdc.Event{Relation: rel}}
 	image := r.byte()
 	switch kind {
 	case 'I':
@@ -16,7 +17,7 @@ func (d *Decoder) change(kind byte, r *reader) Message {
 	case 'U':
 		m.Op = cdc.Update
 		if image == 'K' || image == 'O' {
-			m.Old = old(image, rel, r)
+			m.Old = d.old(image, rel, r)
 			image = r.byte()
 		}
 	case 'D':
@@ -25,22 +26,22 @@ func (d *Decoder) change(kind byte, r *reader) Message {
 			r.failf("delete with image %q, want K or O", image)
 			return nil
 		}
-		m.Old = old(image, rel, r)
+		m.Old = d.old(image, rel, r)
 		return m
 	}
 	if image != 'N' {
 		r.failf("%s with image %q, want N", m.Op, image)
 		return nil
 	}
-	m.New = tuple(rel, r)
+	m.New = d.tuple(rel, r)
 	fill(m.New, m.Old)
 	return m
 }
 
 // old reads the image before the change: whole ('O'), or the replica identity alone ('K').
 // In the latter the wire says NULL of every other column, which is not so: nothing is known.
-func old(image byte, rel *cdc.Relation, r *reader) cdc.Row {
-	row := tuple(rel, r)
+func (d *Decoder) old(image byte, rel *cdc.Relation, r *reader) cdc.Row {
+	row := d.tuple(rel, r)
 	if image == 'O' || row == nil {
 		return row
 	}
@@ -75,7 +76,7 @@ const (
 // tuple reads one image. It goes over the bytes twice, to check them and to find their end,
 // and then to cut values out of one string that holds them all: an allocation for the tuple
 // rather than for each value. On an error it is nil.
-func tuple(rel *cdc.Relation, r *reader) cdc.Row {
+func (d *Decoder) tuple(rel *cdc.Relation, r *reader) cdc.Row {
 	n := int(r.uint16())
 	if n != len(rel.Columns) {
 		r.failf("%d columns for relation %s with %d", n, rel, len(rel.Columns))
@@ -86,7 +87,7 @@ func tuple(rel *cdc.Relation, r *reader) cdc.Row {
 		return nil
 	}
 	s := string(r.data[start:r.pos])
-	row := make(cdc.Row, n)
+	row := d.row(n)
 	at := 0
 	for i := range row {
 		kind := s[at]
@@ -101,6 +102,23 @@ func tuple(rel *cdc.Relation, r *reader) cdc.Row {
 			row[i] = cdc.UnchangedValue()
 		}
 	}
+	return row
+}
+
+// rowValues is how many values rows are cut from at a time: some dozens of rows. What is left of a
+// row that outlives the others keeps all of them, so they are not many.
+const rowValues = 256
+
+// row gives the memory of a row, all NULL.
+func (d *Decoder) row(n int) cdc.Row {
+	if n == 0 || n > rowValues/4 { // an image without columns is still one
+		return make(cdc.Row, n)
+	}
+	if n > len(d.values) {
+		d.values = make([]cdc.Value, rowValues)
+	}
+	row := d.values[:n:n]
+	d.values = d.values[n:]
 	return row
 }
 

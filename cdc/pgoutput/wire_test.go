@@ -124,6 +124,14 @@ func decode(t testing.TB, d *pgoutput.Decoder, f frame) pgoutput.Message {
 	if err != nil {
 		t.Fatalf("decode %q: %v", []byte(f), err)
 	}
+	return kept(m)
+}
+
+// kept is a message that outlives the next call of Decode.
+func kept(m pgoutput.Message) pgoutput.Message {
+	if c, ok := m.(*pgoutput.Change); ok {
+		return &pgoutput.Change{Event: c.Event}
+	}
 	return m
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/rowtide/rowtide/cdc"
 )
@@ -76,16 +78,25 @@ type server struct {
 	version int
 	// senderTimeout is wal_sender_timeout of this session, 0 where it is off.
 	senderTimeout time.Duration
+	// gulp is what the connection is read through.
+	gulp *gulp
 }
 
 // connect opens a walsender connection and checks that streaming from the other end can work.
 func (c *Consumer) connect(ctx context.Context) (*pgconn.PgConn, *server, error) {
-	conn, err := pgconn.ConnectConfig(ctx, c.conn)
+	var g *gulp
+	cfg := c.conn.Copy()
+	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		g = newGulp(r)
+		return pgproto3.NewFrontend(g, w)
+	}
+	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, nil, connectError(err, c.conn)
 	}
 	srv, err := identify(ctx, conn)
 	if err == nil {
+		srv.gulp = g
 		err = srv.check(ctx, conn)
 	}
 	if err == nil {

@@ -16,6 +16,7 @@ type queue struct {
 	mu      sync.Mutex
 	filling *slab
 	spare   *slab
+	unseen  int // bytes pushed since the handler was last woken
 
 	filled  chan struct{} // holds a token when there is something to take
 	drained chan struct{} // holds a token when the handler has taken a slab
@@ -44,8 +45,11 @@ func newQueue(maxBytes int) *queue {
 	}
 }
 
+// wakeBytes is how much is pushed until the handler is woken all the same.
+const wakeBytes = 32 << 10
+
 // push appends a copy of a message, unless the queue is full. A message larger than the whole
-// queue gets in once the queue is empty.
+// queue gets in once the queue is empty. The handler may not notice before wake.
 func (q *queue) push(message []byte) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -55,8 +59,22 @@ func (q *queue) push(message []byte) bool {
 	}
 	s.data = append(s.data, message...)
 	s.items = append(s.items, item{end: len(s.data)})
-	signal(q.filled)
+	if q.unseen += len(message); q.unseen >= wakeBytes {
+		q.unseen = 0
+		signal(q.filled)
+	}
 	return true
+}
+
+// wake has the handler look at what was pushed: a wake-up for each message would cost more than the
+// messages do.
+func (q *queue) wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.unseen > 0 {
+		q.unseen = 0
+		signal(q.filled)
+	}
 }
 
 // pushKeepalive appends a keepalive. It always finds a place, since those that follow each other

@@ -18,7 +18,12 @@ import (
 // comes: the server may have to get rid of much before it sees that we are leaving.
 func (s *stream) read(ctx context.Context) error {
 	for {
-		if s.frontend.ReadBufferLen() == 0 && ctx.Err() == nil {
+		s.fresh = s.frontend.ReadBufferLen() == 0
+		if s.fresh && s.gulp.empty() && ctx.Err() == nil {
+			s.queue.wake()
+			if s.gulp.rests(time.Now()) {
+				sleep(ctx, restTime)
+			}
 			if err := s.listen(); err != nil {
 				return err
 			}
@@ -31,7 +36,9 @@ func (s *stream) read(ctx context.Context) error {
 			}
 			return fmt.Errorf("receive: %w", err)
 		}
-		hear(&s.heard)
+		if s.fresh {
+			hear(&s.heard)
+		}
 		if ctx.Err() == nil {
 			err = s.receive(ctx, m)
 		} else if _, ended := m.(*pgproto3.ReadyForQuery); ended {
@@ -95,7 +102,9 @@ func (s *stream) copyData(ctx context.Context, b []byte) error {
 		if err != nil {
 			return err
 		}
-		hear(&s.heardData)
+		if s.fresh {
+			hear(&s.heardData)
+		}
 		s.shutdown.data()
 		s.advance(serverEnd)
 		if commit, ok := beginsAt(payload); ok {
@@ -132,6 +141,7 @@ func (s *stream) enqueue(ctx context.Context, payload []byte) error {
 	if s.queue.push(payload) {
 		return nil
 	}
+	s.queue.wake()
 	s.full.Store(true)
 	defer s.full.Store(false)
 	for !s.queue.push(payload) {

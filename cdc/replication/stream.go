@@ -25,6 +25,7 @@ type stream struct {
 	c        *Consumer
 	conn     net.Conn
 	frontend *pgproto3.Frontend
+	gulp     *gulp // below the frontend
 	queue    *queue
 	progress *Progress
 	// until ends the stream with errReached once the handler has had everything that commits
@@ -40,6 +41,9 @@ type stream struct {
 	// in, 0 between transactions.
 	shutdown shutdownSigns
 	open     cdc.LSN
+	// fresh tells that the message was not read together with the one before: the clock is asked
+	// for those alone.
+	fresh bool
 
 	// When something last came, in Unix nanoseconds: anything, a keepalive, data.
 	heard, heardKeepalive, heardData atomic.Int64
@@ -66,6 +70,7 @@ func newStream(c *Consumer, hc *pgconn.HijackedConn, srv *server) *stream {
 		c:        c,
 		conn:     hc.Conn,
 		frontend: hc.Frontend,
+		gulp:     srv.gulp,
 		queue:    newQueue(c.cfg.QueueBytes),
 		progress: c.cfg.Progress,
 		interval: longestInterval,
