@@ -25,6 +25,8 @@ type scripted struct {
 	pooler bool
 	// settings beat those of a good server.
 	settings map[string]string
+	// slot beats columns of what is said of the slot.
+	slot map[int]string
 	// create, where set, answers the making of the slot, which else is there.
 	create func(ctx context.Context, b *pgproto3.Backend)
 	// cancelled gets a token for each request to cancel, dropped for each slot that is dropped.
@@ -132,7 +134,11 @@ func (s *scripted) answer(b *pgproto3.Backend, sql string) {
 	case strings.Contains(sql, "pg_replication_slots") && (s.create != nil || strings.Contains(sql, windowMark)):
 		rows(b)
 	case strings.Contains(sql, "pg_replication_slots"):
-		rows(b, []string{"logical", "pgoutput", "d", "d", "f", "reserved", "0/1000", "0/1000", "", ""})
+		row := []string{"logical", "pgoutput", "d", "d", "f", "reserved", "0/1000", "0/1000", "", "", "f"}
+		for column, value := range s.slot {
+			row[column] = value
+		}
+		rows(b, row)
 	}
 }
 

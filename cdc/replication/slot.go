@@ -61,7 +61,7 @@ func (c *Consumer) checkPublications(ctx context.Context, conn *pgconn.PgConn) e
 func (c *Consumer) findSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, error) {
 	// to_jsonb: the column with the reason exists since PostgreSQL 17 only.
 	rows, err := query(ctx, conn, `SELECT slot_type, COALESCE(plugin, ''), COALESCE(database, ''), pg_catalog.current_database(), temporary,
-			COALESCE(wal_status, ''), restart_lsn, confirmed_flush_lsn, active_pid, COALESCE(pg_catalog.to_jsonb(s) ->> 'invalidation_reason', '')
+			COALESCE(wal_status, ''), restart_lsn, confirmed_flush_lsn, active_pid, COALESCE(pg_catalog.to_jsonb(s) ->> 'invalidation_reason', ''), two_phase
 		FROM pg_catalog.pg_replication_slots s WHERE slot_name = '`+c.cfg.Slot+`'`)
 	if err != nil {
 		return nil, fmt.Errorf("read replication slots: %w", err)
@@ -83,6 +83,8 @@ func (c *Consumer) findSlot(ctx context.Context, conn *pgconn.PgConn) (*slot, er
 		return nil, unfit(fmt.Sprintf("belongs to database %q and not %q", database, current))
 	case temporary:
 		return nil, unfit("is temporary and would be gone with its session")
+	case r[10] == "t": // PostgreSQL then sends PREPAREs as such, whatever was asked for
+		return nil, unfit("was made for two-phase commit, which hands on what has not committed")
 	case confirmed == "" && pid != "":
 		return nil, &Error{Reason: SlotInUse, What: fmt.Sprintf("replication slot %q is just being made by process %s", c.cfg.Slot, pid), Fix: "wait for it, or use another slot"}
 	case status == "lost" || restart == "" || invalid != "":
