@@ -31,6 +31,8 @@ CREATE TABLE open (id int PRIMARY KEY); GRANT SELECT ON open TO {0};
 COMMENT ON TABLE open IS '@subscribe(rowSecurity: NOT_REQUIRED)';
 CREATE TABLE shut (id int PRIMARY KEY); GRANT SELECT ON shut TO {0}; ALTER TABLE shut ENABLE ROW LEVEL SECURITY;
 COMMENT ON TABLE shut IS '@subscribe';
+CREATE TABLE keyless (id int PRIMARY KEY, text text); GRANT SELECT (text) ON keyless TO {0}; ALTER TABLE keyless ENABLE ROW LEVEL SECURITY; ALTER TABLE keyless REPLICA IDENTITY FULL;
+COMMENT ON TABLE keyless IS '@subscribe';
 ALTER TABLE tasks REPLICA IDENTITY FULL; ALTER TABLE notes REPLICA IDENTITY FULL; ALTER TABLE open REPLICA IDENTITY FULL; ALTER TABLE shut REPLICA IDENTITY FULL`
 
 // TestExplainTellsWaysIndexAndRow compares what rowtide explain prints with a golden file;
@@ -62,6 +64,7 @@ func TestExplainTellsWaysIndexAndRow(t *testing.T) {
 		{notes, "--claims", ana, "--row", `{"team":1,"whom":"ana"}`},
 		{`query { rowtide { version } }`},
 		{`subscription { nothing { kind } }`},
+		{`subscription { keyless { kind } }`},
 		{tasks, "--claims", "{"},
 	} {
 		out.WriteString("$ rowtide explain '" + strings.Join(args, "' '") + "'\n")

@@ -92,7 +92,7 @@ func Explain(ctx context.Context, c Config) (*Report, error) {
 	op, err := role.Compile(c.Request)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, hidden(c.Catalog, role, c.Principal.Role, c.Request.Query, err)
 	case op.Table == nil:
 		return nil, errors.New("that is a query: explain takes a subscription")
 	}
