@@ -53,6 +53,10 @@ type Config struct {
 	// ClaimSettings maps settings that policies read to claims: "app.tenant=tenant.id".
 	// Defaults to none; request.jwt.claims is always set.
 	ClaimSettings []string
+	// Sets keeps in the process what policies ask of other tables, so that membership is judged as
+	// of each transaction, and changes of it take effect: tables that policies ask are published
+	// too, with full replica identity. Defaults to asking Postgres, as of now.
+	Sets bool
 	// Slot is the replication slot. Defaults to rowtide.
 	Slot string
 	// Publication is the publication; tables that only insert are in Publication + "_insert".

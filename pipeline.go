@@ -96,7 +96,10 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	if p.bus, err = membus.New(membus.Config{MaxAge: p.cfg.Retain, MaxBytes: p.cfg.RetainBytes}); err != nil {
 		return err
 	}
-	if p.judge, err = rls.New(rls.Config{URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Compile: true, Shadow: p.cfg.ShadowPolicies, Audit: p.guard.audit}); err != nil {
+	if p.judge, err = rls.New(rls.Config{
+		URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Compile: true, Shadow: p.cfg.ShadowPolicies, Audit: p.guard.audit,
+		Sets: p.cfg.Sets, SetHistory: p.cfg.Retain + time.Minute, Publication: p.cfg.Publication, Logger: p.log,
+	}); err != nil {
 		return err
 	}
 	p.dispatcher, err = fanout.New(fanout.Config{
@@ -212,3 +215,5 @@ func (p *pipeline) unready() []string {
 	}
 	return reasons
 }
+
+var _ fanout.Follower = (*rls.Postgres)(nil)

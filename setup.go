@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/rowtide/rowtide/authz/rls"
 	"github.com/rowtide/rowtide/migrations"
 	"github.com/rowtide/rowtide/schema"
 	"github.com/rowtide/rowtide/schema/annotation"
@@ -33,6 +35,8 @@ type SetupConfig struct {
 	Slot        string
 	// Annotations is as in Config.
 	Annotations string
+	// Sets is as in Config.
+	Sets bool
 	// Yes accepts that full replica identity makes updates of wide tables write much more WAL.
 	Yes bool
 	// DryRun gets the SQL, and nothing is changed. Defaults to doing it.
@@ -97,15 +101,56 @@ func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []sche
 	}
 	defer pool.Close()
 	schemas := Config{Schemas: cfg.Schemas}.withDefaults().Schemas
-	catalog, problems, err := readCatalog(ctx, pool, introspect.Config{Schemas: schemas, All: f != nil}, f, schema.Options{})
+	read := introspect.Config{Schemas: schemas, All: f != nil}
+	if read.Related = cfg.Sets; cfg.Sets {
+		if read.Roles, err = rolesOf(ctx, pool, cfg); err != nil {
+			return nil, nil, err
+		}
+	}
+	catalog, problems, err := readCatalog(ctx, pool, read, f, schema.Options{})
 	if err != nil {
 		return nil, nil, err
 	}
+	return toPublish(catalog, cfg.Sets, schemas), unpublished(catalog, problems), nil
+}
+
+// toPublish are the tables of a catalog to publish, and with sets those that their policies ask.
+func toPublish(catalog *schema.Catalog, sets bool, schemas []string) []migrations.Table {
 	var tables []migrations.Table
-	for _, t := range catalog.Wanted() {
+	wanted := catalog.Wanted()
+	for _, t := range wanted {
 		tables = append(tables, migrations.Table{Schema: t.Schema, Name: t.Name, Full: t.NeedsFullIdentity()})
 	}
-	return tables, unpublished(catalog, problems), nil
+	if !sets {
+		return tables
+	}
+	for _, d := range rls.Asked(wanted, schemas) {
+		t := migrations.Table{Schema: d.Schema, Name: d.Name, Full: true}
+		if i := slices.IndexFunc(tables, func(o migrations.Table) bool { return o.Schema == t.Schema && o.Name == t.Name }); i >= 0 {
+			tables[i] = t
+		} else {
+			tables = append(tables, t)
+		}
+	}
+	return tables
+}
+
+// rolesOf are the roles of the allow-list, or, where it is not given, those that the login was
+// made a member of.
+func rolesOf(ctx context.Context, pool *pgxpool.Pool, cfg SetupConfig) ([]string, error) {
+	if len(cfg.Roles) > 0 {
+		return cfg.Roles, nil
+	}
+	rows, err := pool.Query(ctx, `SELECT r.rolname::text FROM pg_catalog.pg_auth_members m
+JOIN pg_catalog.pg_roles r ON r.oid = m.roleid JOIN pg_catalog.pg_roles l ON l.oid = m.member WHERE l.rolname = $1 ORDER BY 1`, cfg.Login)
+	if err != nil {
+		return nil, fmt.Errorf("read roles: %w", err)
+	}
+	roles, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read roles: %w", err)
+	}
+	return roles, nil
 }
 
 // openPool makes a pool of connections to the server that a flag names.
@@ -167,7 +212,7 @@ func NewSecret() string {
 func prepareAdmin(ctx context.Context, cfg *Config) error {
 	sc := SetupConfig{
 		AdminURL: cfg.AdminURL, Roles: cfg.roles(), Schemas: cfg.Schemas,
-		Publication: cfg.Publication, Slot: cfg.Slot, Annotations: cfg.Annotations, Yes: cfg.Dev,
+		Publication: cfg.Publication, Slot: cfg.Slot, Annotations: cfg.Annotations, Sets: cfg.Sets, Yes: cfg.Dev,
 	}
 	if cfg.DatabaseURL == "" {
 		sc.Password = NewSecret()
@@ -206,7 +251,7 @@ func syncAnnotations(ctx context.Context, cfg Config) error {
 	}
 	report, err := Sync(ctx, SetupConfig{
 		AdminURL: cfg.AdminURL, Login: parsed.User, Roles: cfg.roles(), Schemas: cfg.Schemas,
-		Publication: cfg.Publication, Annotations: cfg.Annotations, Yes: cfg.Dev,
+		Publication: cfg.Publication, Annotations: cfg.Annotations, Sets: cfg.Sets, Yes: cfg.Dev,
 	})
 	for _, step := range report.Steps {
 		if step.State == migrations.Done {

@@ -49,7 +49,7 @@ func openSource(ctx context.Context, cfg Config) (*source, error) {
 	s := &source{
 		pool: pool, log: cfg.Logger, annotations: f,
 		cfg: introspect.Config{
-			Schemas: cfg.Schemas, Roles: cfg.roles(), All: f != nil,
+			Schemas: cfg.Schemas, Roles: cfg.roles(), All: f != nil, Related: cfg.Sets,
 			Publications: []string{cfg.Publication, migrations.InsertPublication(cfg.Publication)},
 		},
 		options: schema.Options{

@@ -51,7 +51,8 @@ SELECT current_database()::text,
           FROM pg_database d WHERE d.datname = current_database())),
        EXISTS (SELECT FROM pg_roles r JOIN pg_namespace n ON n.nspname = 'rowtide' JOIN pg_class c ON c.relnamespace = n.oid
          WHERE r.rolname = $1 AND c.relname = 'installation'
-         AND has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'SELECT'))`, login).Scan(&database, &connect, &own)
+         AND has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'SELECT')
+         AND EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = n.oid AND f.proname = 'rows_of' AND has_function_privilege(r.oid, f.oid, 'EXECUTE')))`, login).Scan(&database, &connect, &own)
 	if err != nil {
 		return fmt.Errorf("read privileges: %w", err)
 	}
@@ -61,7 +62,7 @@ SELECT current_database()::text,
 	} else if err := s.do(ctx, what, fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s", ident(database), ident(login)), remember("connect", database, login)); err != nil {
 		return err
 	}
-	what = fmt.Sprintf("SELECT on rowtide.installation for %s", login)
+	what = fmt.Sprintf("SELECT on rowtide.installation and EXECUTE on rowtide.rows_of for %s", login)
 	if own {
 		s.already(what)
 		return nil
@@ -69,6 +70,7 @@ SELECT current_database()::text,
 	return s.do(ctx, what,
 		"GRANT USAGE ON SCHEMA rowtide TO "+ident(login),
 		"GRANT SELECT ON rowtide.installation TO "+ident(login),
+		"GRANT EXECUTE ON FUNCTION rowtide.rows_of(oid, text[]) TO "+ident(login),
 		remember("installation", login, ""))
 }
 

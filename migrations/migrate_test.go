@@ -45,15 +45,17 @@ func TestAnInterruptedMigrationIsFinishedByTheNextRun(t *testing.T) {
 	t.Parallel()
 	for _, run := range []string{"up", "down"} {
 		for _, at := range []string{
-			`UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
+			`DROP FUNCTION rowtide.rows_of; UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
 			`UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
+			`UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
+			`DROP FUNCTION rowtide.rows_of; UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
 			`DROP FUNCTION rowtide.announce() CASCADE; UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
-			`DROP FUNCTION rowtide.announce() CASCADE; UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
+			`DROP FUNCTION rowtide.announce() CASCADE; DROP FUNCTION rowtide.rows_of; UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
 			`DROP FUNCTION rowtide.announce() CASCADE; DROP TABLE rowtide.created, rowtide.installation, rowtide.replica_identity;
-				DROP FUNCTION rowtide.hmac_sha256, rowtide.follow_partitions;
+				DROP FUNCTION rowtide.hmac_sha256, rowtide.follow_partitions, rowtide.rows_of;
 				UPDATE rowtide.schema_migrations SET version = -1, dirty = true`,
 			`DROP FUNCTION rowtide.announce() CASCADE; DROP TABLE rowtide.created, rowtide.installation, rowtide.replica_identity;
-				DROP FUNCTION rowtide.hmac_sha256, rowtide.follow_partitions;
+				DROP FUNCTION rowtide.hmac_sha256, rowtide.follow_partitions, rowtide.rows_of;
 				TRUNCATE rowtide.schema_migrations`,
 		} {
 			db := pgtest.New(t)

@@ -67,6 +67,13 @@ type TableDef struct {
 	// Functions are those that the policies call, or such a function does by its qualified
 	// name, and that may be read in their place.
 	Functions []FunctionDef
+	// Storage is pg_class.relfilenode: with another one, all rows may have been written anew,
+	// which the stream does not tell.
+	Storage uint32
+	// Related is what the policies may read and call, shared by all tables of a Database.
+	Related *Related
+	// Trusted are the owners of functions in Related who read every row of the table.
+	Trusted []string
 	// UTF8 tells that the server's encoding is UTF8: what a client sends is what is stored.
 	UTF8 bool
 	// UsualCase tells that the database's own locale changes the case of ASCII letters as ASCII
@@ -81,6 +88,16 @@ type PartitionDef struct {
 	OID uint32
 	// Attached tells that it was a table before it became a partition, and may have brought rows.
 	Attached bool
+}
+
+// Related is what policies may read and call beyond their own row: directly, or by way of
+// functions in SQL and of the policies on what they read.
+type Related struct {
+	// Tables are all of them, the annotated ones too.
+	Tables []*TableDef
+	// Functions are those in SQL without settings but a search_path, and with a fixed number of
+	// arguments, of whatever rights and schema but pg_catalog.
+	Functions []FunctionDef
 }
 
 // A FunctionDef is a function that a policy calls itself and whose body can be read in place of
@@ -104,6 +121,13 @@ type FunctionDef struct {
 	// Roles are those of the allow-list that may execute it, Named those that may call it by
 	// its name: they have USAGE on its schema.
 	Roles, Named []string
+	// Definer is the owner under whose rights it runs, "" where it is SECURITY INVOKER.
+	Definer string
+	// Set tells that it returns a set.
+	Set bool
+	// Path is its own search_path, where Pathed is set.
+	Path   []string
+	Pathed bool
 }
 
 // A ColumnDef is one live column of a table.

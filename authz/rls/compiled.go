@@ -12,29 +12,45 @@ import (
 type predicate struct {
 	formula
 	memo *memo
+	// kept are the tables that it asks, by queries; slots and cells are what an evaluation needs.
+	kept         []*kept
+	queries      []*setQuery
+	slots, cells int
 }
 
 // A Way is how one policy is evaluated.
 type Way struct {
 	Policy string
-	// Way is "compiled" or "postgres".
+	// Way is "compiled", "set" or "postgres".
 	Way string
 	// Why says what keeps the policy from a faster way, for people.
 	Why string
 }
+
+// The ways, from the fastest.
+const (
+	wayCompiled = "compiled"
+	waySet      = "set"
+	wayPostgres = "postgres"
+)
 
 // Ways tells how each policy that applies to a role on a table is evaluated. A policy that could
 // be compiled is not where another cannot: with an OR between them, an error of the other hides.
 func (g *Postgres) Ways(t *schema.Table, role string) []Way {
 	access := t.Def.Access[role]
 	out := make([]Way, 0, len(access.Policies))
-	c := newCompiler(t.Def, role)
 	other := ""
 	for _, i := range access.Policies {
 		q := t.Def.Policies[i]
-		w := Way{Policy: q.Name, Way: "compiled"}
+		w := Way{Policy: q.Name, Way: wayCompiled}
+		c := newCompiler(t.Def, role)
+		if c.ask = g.keeps.asking(t.Def); c.ask != nil { // whether it is kept is told below
+			c.ask.keep = func(d *schema.TableDef) *kept { return &kept{def: d} }
+		}
 		if _, err := c.policy(q); err != nil {
-			w.Way, w.Why, other = "postgres", err.Error(), q.Name
+			w.Way, w.Why, other = wayPostgres, err.Error(), q.Name
+		} else if c.ask != nil && len(c.ask.kept) > 0 {
+			w.Way = waySet
 		}
 		out = append(out, w)
 	}
@@ -45,13 +61,35 @@ func (g *Postgres) Ways(t *schema.Table, role string) []Way {
 		why = "compiling is switched off"
 	} else if other != "" {
 		why = fmt.Sprintf("the policy %q is not compiled", other)
+	} else if why = g.notKept(t, role); why != "" {
+		why = "not yet: " + why
 	}
 	for i := range out {
-		if out[i].Way == "compiled" && why != "" {
-			out[i].Way, out[i].Why = "postgres", why
+		if out[i].Way != wayPostgres && why != "" {
+			out[i].Way, out[i].Why = wayPostgres, why
 		}
 	}
 	return out
+}
+
+// notKept tells why what the policies ask of other tables is not kept, "" where it is.
+func (g *Postgres) notKept(t *schema.Table, role string) string {
+	p := g.keptBy(t, role)
+	if p == nil {
+		return ""
+	}
+	g.keeps.mu.RLock()
+	defer g.keeps.mu.RUnlock()
+	for _, k := range p.kept {
+		switch {
+		case k.phase == phaseKept:
+		case k.why != "":
+			return k.why
+		default:
+			return "the table " + k.def.Schema + "." + k.def.Name + " is being read"
+		}
+	}
+	return ""
 }
 
 // compilable tells what speaks against compiling any policy of a table.
@@ -66,16 +104,21 @@ func compilable(t *schema.TableDef, a schema.Access) error {
 }
 
 // compile gives the predicate, or nil where a part of it is not compiled.
-func compile(t *schema.TableDef, role string) *predicate {
+func compile(t *schema.TableDef, role string, ask *asking) *predicate {
 	if compilable(t, t.Access[role]) != nil {
 		return nil
 	}
 	c := newCompiler(t, role)
+	c.ask = ask
 	f, err := c.together(c.policy)
 	if err != nil {
 		return nil
 	}
-	return &predicate{f, c.memo}
+	p := &predicate{formula: f, memo: c.memo}
+	if ask != nil {
+		p.kept, p.queries, p.slots, p.cells = ask.kept, ask.queries, ask.slots, ask.cells
+	}
+	return p
 }
 
 // together joins the policies that apply to the role: those that restrict, and one of those that
@@ -96,6 +139,9 @@ func (c *compiler) together(policy func(schema.Policy) (formula, error)) (formul
 		default:
 			terms = append(terms, f)
 		}
+	}
+	if c.row != nil && len(terms) == 0 && len(permissive) == 1 { // an equality that an index serves
+		return permissive[0], nil
 	}
 	terms = append(terms, formula{typ: "bool", eval: some(permissive), narrow: narrowSome(permissive)})
 	return formula{typ: "bool", eval: all(terms), narrow: narrowAll(terms)}, nil
@@ -118,10 +164,14 @@ func (p *predicate) judge(j *judgement, t *task, b *bound) []int {
 		return t.images
 	}
 	rows, size := j.rowsOf(p), len(p.memo.ofRow)
-	e := evaluation{role: t.as.principal.Role, settings: t.as.principal.Settings, ofPrincipal: b.values}
+	e := p.evaluation(t.as.principal, b)
 	var rest []int
 	for _, i := range t.images {
 		e.image, e.ofRow, e.refused = j.q.Images[i], rows.values[i*size:(i+1)*size], rows.refused[i]
+		e.at, e.work = j.q.Commit, 0
+		if i < len(j.q.Old) && j.q.Old[i] {
+			e.at--
+		}
 		visible := p.eval(&e).isTrue()
 		if e.refused {
 			rest = append(rest, i)

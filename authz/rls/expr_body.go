@@ -19,9 +19,21 @@ func (p *parser) textBody() (*node, error) {
 	if !p.word("select") {
 		return nil, errManySteps
 	}
-	n, err := p.selected()
+	n, err := p.bodyQuery()
 	p.sign(";")
 	return n, err
+}
+
+// bodyQuery reads what follows the SELECT of a body. It gives the first row.
+func (p *parser) bodyQuery() (*node, error) {
+	q, err := p.subquery()
+	if err != nil {
+		return nil, err
+	}
+	if q.plain() {
+		return q.columns[0], nil
+	}
+	return p.make(node{kind: nodeScalar, query: q})
 }
 
 func (p *parser) standardBody() (*node, error) {
@@ -31,7 +43,7 @@ func (p *parser) standardBody() (*node, error) {
 	if !p.word("begin") || !p.word("atomic") || !p.word("select") {
 		return nil, errManySteps
 	}
-	n, err := p.selected()
+	n, err := p.bodyQuery()
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func TestEachBuiltinGivesWhatPostgresGives(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		compareWithPostgres(t, db, text, &predicate{f, c.memo}, images)
+		compareWithPostgres(t, db, text, &predicate{formula: f, memo: c.memo}, images)
 	}
 }
 

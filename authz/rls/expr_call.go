@@ -32,6 +32,9 @@ func (c *compiler) call(n *node) (formula, error) {
 		}
 		found = f
 	}
+	if c.ask != nil && (found == nil || c.rights != "") {
+		return c.helper(n, args, name)
+	}
 	switch {
 	case found == nil:
 		return formula{}, fmt.Errorf("the function %s cannot be read in place of its call", name)
@@ -54,7 +57,7 @@ func (c *compiler) arguments(nodes []*node) ([]formula, error) {
 		switch {
 		case n.kind != nodeRow:
 			out[i], err = c.compile(n)
-		case c.inBody || len(n.path) != 1 || n.path[0] != c.table.Name:
+		case c.inBody || c.row != nil || len(n.path) != 1 || n.path[0] != c.table.Name:
 			err = fmt.Errorf("it reads %s.*", strings.Join(n.path, "."))
 		default:
 			c.reads |= readsRow
@@ -90,10 +93,12 @@ func (c *compiler) inline(f *schema.FunctionDef, args []formula, name string) (f
 	if err != nil {
 		return formula{}, fmt.Errorf("in the function %s, %w", name, err)
 	}
-	in := &compiler{table: c.table, role: c.role, enums: c.enums, inBody: true, depth: c.depth + 1, function: f, args: args, size: c.size, memo: c.memo}
+	in, err := c.enter(f, args)
+	if err != nil {
+		return formula{}, err
+	}
 	body, err := in.compile(n)
-	c.size = in.size
-	c.reads |= in.reads
+	c.leave(in)
 	if err == nil {
 		body, err = in.to(body, formatted(f.Result))
 	}
@@ -120,6 +125,7 @@ func (c *compiler) builtin(name string, n *node) (formula, error) {
 	if err != nil {
 		return formula{}, err
 	}
+	c.risk(args...)
 	for i := range args {
 		if args[i].typ == "" && !args[i].isNull {
 			if args[i], err = c.to(args[i], "text"); err != nil {

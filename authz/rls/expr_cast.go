@@ -26,6 +26,7 @@ func (c *compiler) cast(n *node) (formula, error) {
 	elem, isArray := strings.CutSuffix(typ, "[]")
 	fromElem, fromArray := strings.CutSuffix(f.typ, "[]")
 	if isArray && fromArray {
+		c.risk(f)
 		each, err := c.conversion(fromElem, elem)
 		if err != nil {
 			return f, err
@@ -44,6 +45,9 @@ func (c *compiler) cast(n *node) (formula, error) {
 	convert, err := c.conversion(f.typ, typ)
 	if err != nil {
 		return f, err
+	}
+	if !lossless(f.typ, typ) {
+		c.risk(f)
 	}
 	out := formula{typ: typ, eval: unary(f, convert)}
 	if isInt(f.typ) && (isInt(typ) || typ == "text") || (f.typ == "uuid" || f.typ == "name") && typ == "text" {

@@ -37,6 +37,12 @@ type evaluation struct {
 	// ofPrincipal and ofRow are results of the predicate's memo.
 	ofPrincipal, ofRow []datum
 	refused            bool
+	// What follows is of sub-selects: the rows in hand, by slot; what IN looks for, by cell; and
+	// the transaction as of whose end other tables are read.
+	rows  []cdc.Row
+	cells []datum
+	at    cdc.LSN
+	work  int // rows looked at
 }
 
 func (e *evaluation) refuse() datum {
@@ -90,6 +96,10 @@ type formula struct {
 	column int
 	// narrow tells what an image must meet for the formula to be true; nil where nothing is known.
 	narrow narrow
+	// kept is set where it is a column of a row of a sub-select, equal where it is an equality of
+	// two formulas.
+	kept  *rowColumn
+	equal *[2]formula
 }
 
 // all is AND, some is OR.

@@ -173,6 +173,10 @@ func (c *compiler) array(n *node) (formula, error) {
 }
 
 func (c *compiler) quantified(n *node) (formula, error) {
+	if k := n.kids[1]; k.kind == nodeArrayQuery && n.kind == nodeAny && n.text == "=" {
+		// = ANY (ARRAY(SELECT …)) is IN, NULLs and all.
+		return c.asks(&node{kind: nodeInQuery, kids: n.kids[:1], query: k.query})
+	}
 	l, err := c.compile(n.kids[0])
 	if err != nil {
 		return l, err

@@ -17,6 +17,7 @@ func (c *compiler) lookInto(n *node) (formula, error) {
 	if err != nil {
 		return l, err
 	}
+	c.risk(l, r)
 	isJSON := l.typ == "json" || l.typ == "jsonb"
 	want := "text"
 	if strings.HasPrefix(n.text, "#") || n.text == "?|" || n.text == "?&" {

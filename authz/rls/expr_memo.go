@@ -1,11 +1,15 @@
 package rls
 
 // reads tells what an expression depends on.
-type reads uint8
+type reads uint64
 
+// The lowest bits stand for the rows of sub-selects, by their slots.
 const (
-	readsRow reads = 1 << iota
-	readsPrincipal
+	maxSlots             = 60
+	readsSlots     reads = 1<<maxSlots - 1
+	readsOther     reads = 1 << 61 // other tables
+	readsPrincipal reads = 1 << 62
+	readsRow       reads = 1 << 63 // the image
 )
 
 // A memo lists the parts of a predicate that need not be evaluated for every pair of an image and

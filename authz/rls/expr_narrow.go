@@ -41,7 +41,7 @@ func elementOf(column, array formula) narrow {
 }
 
 func oneOf(column, value formula, list func(datum) []datum) narrow {
-	if column.column == 0 || value.reads&readsRow != 0 || !printsAlike(column.typ) {
+	if column.column == 0 || value.reads&^readsPrincipal != 0 || !printsAlike(column.typ) {
 		return nil
 	}
 	return func(e *evaluation) []authz.Equality {

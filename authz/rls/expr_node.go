@@ -10,6 +10,8 @@ type node struct {
 	kids []*node
 	// otherwise is the ELSE of a CASE, whose kids are conditions and values by turns.
 	otherwise *node
+	// query is the sub-select of those that have one.
+	query *query
 }
 
 type nodeKind uint8
@@ -36,5 +38,10 @@ const (
 	nodeArray    // kids are the elements
 	nodeAny      // op over kids: an operand and an array
 	nodeAll
-	nodeRow // path.*, as the argument of a function
+	nodeRow        // path.*, as the argument of a function
+	nodeTuple      // kids
+	nodeExists     // query
+	nodeScalar     // query, of one row at most
+	nodeInQuery    // one kid, query
+	nodeArrayQuery // query
 )

@@ -116,6 +116,7 @@ func (c *compiler) operator(n *node) (formula, error) {
 		}
 		out := formula{typ: "bool", eval: strict(l, r, f)}
 		if n.text == "=" {
+			out.equal = &[2]formula{l, r}
 			if out.narrow = equalTo(l, r); out.narrow == nil {
 				out.narrow = equalTo(r, l)
 			}
@@ -126,6 +127,7 @@ func (c *compiler) operator(n *node) (formula, error) {
 	if err != nil {
 		return l, err
 	}
+	c.risk(l, r)
 	switch {
 	case n.text == "~" || n.text == "!~":
 		return matching(n.text, l, n.kids[1])

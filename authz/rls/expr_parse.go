@@ -91,10 +91,12 @@ const (
 	bindMul
 )
 
+var errDeep = errors.New("it is nested too deep")
+
 // expression reads what binds tighter than least.
 func (p *parser) expression(least int) (*node, error) {
 	if p.depth++; p.depth > maxDepth {
-		return nil, errors.New("it is nested too deep")
+		return nil, errDeep
 	}
 	defer func() { p.depth-- }()
 	left, err := p.prefix()
@@ -190,13 +192,28 @@ func (p *parser) infix(left *node, bind int) (*node, error) {
 
 func (p *parser) quantified(kind nodeKind, op string, left *node) (*node, error) {
 	if n := p.in[min(p.at+1, len(p.in)-1)]; n.kind == lexWord && n.text == "select" {
-		return nil, errors.New("it compares with the rows of a sub-select")
+		if !p.sign("(") || !p.word("select") {
+			return nil, p.unread()
+		}
+		return p.inQuery(kind, op, left)
 	}
 	array, err := p.parenthesised()
 	if err != nil {
 		return nil, err
 	}
 	return p.make(node{kind: kind, text: op, kids: []*node{left, array}})
+}
+
+// inQuery reads the rest of = ANY (SELECT …), which is IN, or of <> ALL (SELECT …).
+func (p *parser) inQuery(kind nodeKind, op string, left *node) (*node, error) {
+	if (kind != nodeAny || op != "=") && (kind != nodeAll || op != "<>") {
+		return nil, errors.New("it compares with the rows of a sub-select")
+	}
+	n, err := p.queryNode(nodeInQuery, left)
+	if err != nil || kind == nodeAny {
+		return n, err
+	}
+	return p.make(node{kind: nodeNot, kids: []*node{n}})
 }
 
 // test reads what follows IS.
@@ -245,6 +262,9 @@ func (p *parser) inList(left *node, not bool) (*node, error) {
 	}
 	if err := p.expect("("); err != nil {
 		return nil, err
+	}
+	if p.word("select") {
+		return p.inQuery(kind, op, left)
 	}
 	items, err := p.list(")")
 	if err != nil {

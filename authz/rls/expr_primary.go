@@ -30,15 +30,25 @@ func (p *parser) parenthesised() (*node, error) {
 	if err := p.expect("("); err != nil {
 		return nil, err
 	}
-	read := p.whole
 	if p.word("select") {
-		read = p.selected
+		n, err := p.queryNode(nodeScalar)
+		if err == nil && n.query.plain() {
+			n = n.query.columns[0]
+		}
+		return n, err
 	}
-	n, err := read()
+	n, err := p.whole()
 	if err != nil {
 		return nil, err
 	}
-	return n, p.expect(")")
+	if !p.sign(",") {
+		return n, p.expect(")")
+	}
+	rest, err := p.list(")")
+	if err != nil {
+		return nil, err
+	}
+	return p.make(node{kind: nodeTuple, kids: append([]*node{n}, rest...)})
 }
 
 func (p *parser) prefix() (*node, error) {
@@ -111,6 +121,11 @@ func (p *parser) keyword(w string) (*node, error) {
 	case "case":
 		p.at++
 		return p.caseOf()
+	case "exists":
+		if p.at++; !p.sign("(") || !p.word("select") {
+			return nil, p.unread()
+		}
+		return p.queryNode(nodeExists)
 	case "coalesce", "nullif", "cast", "array":
 		p.at++
 		return p.special(w)
@@ -134,6 +149,12 @@ func reserved(w string) bool {
 }
 
 func (p *parser) special(w string) (*node, error) {
+	if w == "array" && p.sign("(") {
+		if !p.word("select") {
+			return nil, p.unread()
+		}
+		return p.queryNode(nodeArrayQuery)
+	}
 	if w == "array" {
 		if err := p.expect("["); err != nil {
 			return nil, err

@@ -25,6 +25,14 @@ type compiler struct {
 	// reads is what the expression at hand was seen to read.
 	reads reads
 	memo  *memo
+
+	// ask is what sub-selects are compiled with; nil where other tables are not followed.
+	ask *asking
+	// scope has the tables of the sub-selects around; row is the table whose row stands for the
+	// image, nil for the image itself. rights is whose function's rights apply, "" for the role's.
+	scope  *scope
+	row    *scopeTable
+	rights string
 }
 
 // maxFormulas bounds the work of an evaluation: an argument counts as often as it is read.
@@ -64,7 +72,7 @@ func (c *compiler) compile(n *node) (formula, error) {
 	case f.eval != nil && n.worthKeeping():
 		f = c.memo.keep(f, since)
 	}
-	if err == nil && f.typ == "bool" && f.reads&readsRow == 0 {
+	if err == nil && f.typ == "bool" && f.reads&^readsPrincipal == 0 {
 		f.narrow = byPrincipal(f.eval)
 	}
 	return f, err
@@ -82,8 +90,7 @@ func (c *compiler) compileNode(n *node) (formula, error) {
 		d := boolean(n.text == "true")
 		return formula{typ: "bool", eval: func(*evaluation) datum { return d }}, nil
 	case nodeUser:
-		c.reads |= readsPrincipal
-		return formula{typ: "name", eval: func(e *evaluation) datum { return datum{s: e.role} }}, nil
+		return c.user(), nil
 	case nodeParam:
 		return c.param(n.text)
 	case nodeName:
@@ -111,6 +118,9 @@ func (c *compiler) compileNode(n *node) (formula, error) {
 		return c.quantified(n)
 	case nodeRow:
 		return formula{}, fmt.Errorf("it reads %s.*", strings.Join(n.path, "."))
+	case nodeExists, nodeScalar, nodeInQuery:
+		return c.asks(n)
+	case nodeTuple, nodeArrayQuery: // only where their parent reads them
 	}
 	return formula{}, errNotRead
 }
@@ -167,6 +177,9 @@ func (c *compiler) param(text string) (formula, error) {
 // column reads a column of the row, or within a function an argument or a column of one.
 func (c *compiler) column(path []string) (formula, error) {
 	last := path[len(path)-1]
+	if f, found, err := c.scoped(path); found || err != nil {
+		return f, err
+	}
 	switch {
 	case !c.inBody && (len(path) == 1 || len(path) == 2 && path[0] == c.table.Name):
 		return c.columnOfRow(last)
@@ -202,22 +215,29 @@ func (c *compiler) columnOfRow(name string) (formula, error) {
 		if col.Name != name {
 			continue
 		}
-		typ := c.typeOf(col.Type)
-		read := readerOf(typ, c.enums)
-		switch {
-		case col.Type.Kind == 'd' && c.inBody && !c.function.Deparsed:
-			return formula{}, fmt.Errorf("a function reads the column %s of a domain", name)
-		case col.Generated != 0:
-			return formula{}, fmt.Errorf("it reads the generated column %s", name)
-		case typ == "" || read == nil:
-			return formula{}, fmt.Errorf("it reads the column %s of type %s", name, col.Type.Name)
-		case !col.Deterministic || !col.CollationDefault && typ != "name":
-			return formula{}, fmt.Errorf("it reads the column %s, which has a collation of its own", name)
-		}
-		c.reads |= readsRow
-		return formula{typ: typ, column: i + 1, eval: column(i, read)}, nil
+		return c.columnOf(&c.table.Columns[i], i)
 	}
 	return formula{}, fmt.Errorf("it reads %s, which is no column of an image", name)
+}
+
+// columnOf reads the column i of a table.
+func (c *compiler) columnOf(col *schema.ColumnDef, i int) (formula, error) {
+	typ := c.typeOf(col.Type)
+	read := readerOf(typ, c.enums)
+	switch {
+	case col.Type.Kind == 'd' && c.inBody && !c.function.Deparsed:
+		return formula{}, fmt.Errorf("a function reads the column %s of a domain", col.Name)
+	case col.Generated != 0:
+		return formula{}, fmt.Errorf("it reads the generated column %s", col.Name)
+	case typ == "" || read == nil:
+		return formula{}, fmt.Errorf("it reads the column %s of type %s", col.Name, col.Type.Name)
+	case !col.Deterministic || !col.CollationDefault && typ != "name":
+		return formula{}, fmt.Errorf("it reads the column %s, which has a collation of its own", col.Name)
+	case c.row != nil:
+		return c.rowColumn(c.row, i, typ, read)
+	}
+	c.reads |= readsRow
+	return formula{typ: typ, column: i + 1, eval: column(i, read)}, nil
 }
 
 // typeOf is the name of a type that is compiled, or "".

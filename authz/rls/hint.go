@@ -45,7 +45,7 @@ func compileHint(t *schema.TableDef, role string) *predicate {
 	if err != nil {
 		return nil
 	}
-	return &predicate{f, c.memo}
+	return &predicate{formula: f, memo: c.memo}
 }
 
 // hint compiles what it can of the conditions that an AND or OR joins.

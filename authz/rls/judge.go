@@ -148,8 +148,8 @@ func (j *judgement) wanted(t *task, principal int) []int {
 func (g *Postgres) remains(j *judgement, t *task) bool {
 	all := len(t.images)
 	if p := t.plan.predicate; p != nil {
-		rest := p.judge(j, t, g.bounds.of(p, t.as.principal))
-		if g.cfg.Shadow && j.q.XID != 0 {
+		rest := g.inProcess(j, t, p)
+		if g.cfg.Shadow && j.q.XID != 0 && len(p.kept) == 0 { // Postgres only knows what others hold now
 			t.fast = slices.Clone(t.out)
 		} else {
 			t.images = rest
@@ -170,6 +170,26 @@ func (g *Postgres) remains(j *judgement, t *task) bool {
 	}
 	t.as = newActor(t.as.principal, g.path)
 	return true
+}
+
+// inProcess decides by a predicate, and gives the images on which Postgres has to decide.
+func (g *Postgres) inProcess(j *judgement, t *task, p *predicate) []int {
+	b := g.bounds.of(p, t.as.principal)
+	if len(p.kept) == 0 {
+		return p.judge(j, t, b)
+	}
+	s := g.keeps
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	switch s.stand(p, j.q.Commit) {
+	case standsFast:
+		return p.judge(j, t, b)
+	case standsLost:
+		j.decide(t, t.images, authz.Undecided, "membership_unknown", "")
+		return nil
+	case standsNot:
+	}
+	return t.images
 }
 
 // split makes groups, each for one connection at a time.

@@ -26,6 +26,7 @@ package rls
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"sync"
@@ -67,6 +68,19 @@ type Config struct {
 	// Shadow asks Postgres about what is decided in process too. Where they differ the image is
 	// hidden, counted (Stats) and audited; where Postgres cannot tell, what was decided counts.
 	Shadow bool
+	// Sets keeps in process what policies ask of other tables, as far as it can, and judges
+	// images as of their own transaction by it. It takes Compile, the function rowtide.rows_of
+	// that setup makes, and Use and Follow to be called.
+	Sets bool
+	// SetBytes bounds the memory of that; Postgres is asked for what is beyond. Defaults to 256 MiB.
+	SetBytes int
+	// SetHistory is how long the history of that is kept, by which images of the past are
+	// judged. Defaults to 10 minutes.
+	SetHistory time.Duration
+	// Publication has to have the tables that are kept. Needed with Sets.
+	Publication string
+	// Logger is told which tables are kept, and why others are not. Defaults to slog.Default().
+	Logger *slog.Logger
 	// Conns is the most connections that judge images. Defaults to 4.
 	Conns int
 	// SnapshotConns is the most connections that read snapshots, which take long: they are
@@ -93,6 +107,10 @@ type Postgres struct {
 	bounds    bounds
 	breakers  *breakers
 	differ    atomic.Uint64
+	// keeps are the tables that policies ask; nil where they are not kept. They are read in
+	// sessions of keepSession.
+	keeps       *keeps
+	keepSession *pgconn.Config
 
 	mu    sync.Mutex
 	plans map[planKey]*plan
@@ -118,7 +136,7 @@ func New(c Config) (*Postgres, error) {
 	for _, d := range []struct {
 		v   *int
 		def int
-	}{{&c.Conns, 4}, {&c.SnapshotConns, 2}} {
+	}{{&c.Conns, 4}, {&c.SnapshotConns, 2}, {&c.SetBytes, 256 << 20}} {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}
@@ -126,10 +144,13 @@ func New(c Config) (*Postgres, error) {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&c.StatementTimeout, 2 * time.Second}, {&c.SnapshotTimeout, 30 * time.Second}, {&c.VisibilityWait, 10 * time.Second}} {
+	}{{&c.StatementTimeout, 2 * time.Second}, {&c.SnapshotTimeout, 30 * time.Second}, {&c.VisibilityWait, 10 * time.Second}, {&c.SetHistory, 10 * time.Minute}} {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
 	}
 	path := searchPath(c.Schemas)
 	judges, err := sessionConfig(c.URL, "rowtide judge", path, c.StatementTimeout, max(c.StatementTimeout, maxIdle))
@@ -140,15 +161,25 @@ func New(c Config) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Postgres{
+	g := &Postgres{
 		cfg: c, path: path, breakers: newBreakers(), judges: newPool(judges, c.Conns), snapshots: newPool(snapshots, c.SnapshotConns),
 		plans: map[planKey]*plan{},
-	}, nil
+	}
+	if c.Sets && c.Compile {
+		if g.keepSession, err = sessionConfig(c.URL, "rowtide keep", path, c.SnapshotTimeout, c.SnapshotTimeout); err != nil {
+			return nil, err
+		}
+		g.keeps = newKeeps(g, c.SetBytes)
+	}
+	return g, nil
 }
 
 // Close waits for what is under way and closes the connections. It is idempotent.
 func (g *Postgres) Close() {
 	g.breakers.close()
+	if g.keeps != nil {
+		g.keeps.close()
+	}
 	g.judges.close()
 	g.snapshots.close()
 }
@@ -168,7 +199,7 @@ func (g *Postgres) plan(t *schema.Table, role string) *plan {
 	}
 	p := newPlan(t, role)
 	if g.cfg.Compile && p.fixed == 0 {
-		p.predicate = compile(t.Def, role)
+		p.predicate = compile(t.Def, role, g.keeps.asking(t.Def))
 		if p.hint = p.predicate; p.hint == nil {
 			p.hint = compileHint(t.Def, role)
 		}

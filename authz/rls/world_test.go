@@ -129,7 +129,7 @@ func (w *world) load(t testing.TB, space string) map[string]*schema.Table {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	db, err := introspect.Load(t.Context(), conn, introspect.Config{Schemas: []string{space}, Roles: w.names, All: true})
+	db, err := introspect.Load(t.Context(), conn, introspect.Config{Schemas: []string{space}, Roles: w.names, All: true, Related: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ var table = []rule{
 	{pkg: "authz", ours: []string{"schema", "cdc"}, linked: true},
 	{pkg: "authz/audit", ours: []string{"authz"}, outside: none, linked: true},
 	{pkg: "authz/jwt", ours: []string{"authz", "schema", "cdc"}, linked: true},
-	{pkg: "authz/rls", ours: []string{"authz", "schema", "cdc"}, tests: []string{"schema/introspect"}, linked: true},
+	{pkg: "authz/rls", ours: []string{"authz", "schema", "cdc"}, tests: []string{"schema/introspect", "cdc/pgoutput", "cdc/fold"}, linked: true},
 
 	{pkg: "fanout/bus", ours: []string{"cdc"}, outside: none, linked: true},
 	{pkg: "fanout/bus/bustest", ours: []string{"fanout/bus", "cdc"}},

@@ -55,6 +55,10 @@ func (p *plan) savepoint(most int) {
 }
 
 func (p *plan) change() {
+	if p.members && p.IntN(12) == 0 {
+		p.member()
+		return
+	}
 	switch p.IntN(3) {
 	case 0:
 		p.document()
@@ -62,6 +66,26 @@ func (p *plan) change() {
 		p.ticket()
 	default:
 		p.task()
+	}
+}
+
+// member changes who belongs to a team, or dissolves it with its tasks.
+func (p *plan) member() {
+	team, of := 1+p.IntN(teams), user(1+p.IntN(users))
+	switch n := p.IntN(20); {
+	case n < 8:
+		p.do("INSERT INTO members VALUES ($1, $2) ON CONFLICT DO NOTHING", team, of)
+	case n < 14:
+		p.do("DELETE FROM members WHERE team_id = $1 AND user_id = $2", team, of)
+	case n < 17:
+		p.do("UPDATE members m SET team_id = $1 WHERE m.user_id = $2 AND m.team_id = $3 AND NOT EXISTS (SELECT FROM members x WHERE x.team_id = $1 AND x.user_id = $2)",
+			team, of, 1+p.IntN(teams))
+	case n < 19:
+		p.do("DELETE FROM members WHERE team_id = $1 AND user_id = $2", team, of)
+		p.do("UPDATE tasks SET title = 'hidden' WHERE team_id = $1", team)
+	default:
+		p.do("DELETE FROM members WHERE team_id = $1", team)
+		p.do("DELETE FROM tasks WHERE team_id = $1", team)
 	}
 }
 

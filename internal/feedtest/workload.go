@@ -31,6 +31,8 @@ type Workload struct {
 	MaxRows int
 	// NoTruncate leaves TRUNCATE out.
 	NoTruncate bool
+	// Members changes who belongs to which team too.
+	Members bool
 }
 
 // Stats is what a Workload did.
@@ -120,6 +122,7 @@ func (w Workload) write(ctx context.Context, n uint64, changes int) (Stats, erro
 	for i := uint64(0); sum.Changes < changes; i++ {
 		// A generator for each transaction: one that begins again does the same again.
 		p := newPlan(rand.New(rand.NewPCG(w.Seed, n<<40|i)), w.maxRows())
+		p.members = w.Members
 		p.transaction(!w.NoTruncate)
 		did, err := p.retry(ctx, conn)
 		if err != nil {
@@ -137,7 +140,8 @@ type plan struct {
 	lock       string
 	statements []statement
 	// void tells that a savepoint around what follows will be rolled back.
-	void bool
+	void    bool
+	members bool
 }
 
 // A statement and its arguments. It counts for nothing if it is void.

@@ -35,17 +35,20 @@ const jitOff = `SET LOCAL jit = off`
 
 func fingerprintIn(ctx context.Context, tx pgx.Tx, cfg Config) (string, error) {
 	var out string
-	if err := tx.QueryRow(ctx, fingerprintSQL(), cfg.Schemas, cfg.All, cfg.Roles).Scan(&out); err != nil {
+	if err := tx.QueryRow(ctx, fingerprintSQL(cfg), cfg.Schemas, cfg.All, cfg.Roles).Scan(&out); err != nil {
 		return "", fmt.Errorf("read fingerprint of catalog: %w", err)
 	}
 	return out, nil
 }
 
 // fingerprintSQL names everything with its schema: it runs under the caller's search_path.
-func fingerprintSQL() string {
+func fingerprintSQL(cfg Config) string {
 	return `
-WITH RECURSIVE rel AS MATERIALIZED (
-  SELECT c.oid, c.relkind, c.relowner, c.xmin FROM pg_catalog.pg_class c WHERE ` + annotated + `
+WITH RECURSIVE served AS MATERIALIZED (
+  SELECT c.oid FROM pg_catalog.pg_class c WHERE ` + annotated + `
+), ` + cfg.reach("served") + `, rel AS MATERIALIZED (
+  SELECT c.oid, c.relkind, c.relowner, c.xmin FROM reach JOIN pg_catalog.pg_class c
+    ON reach.class = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = reach.oid
 ), rol(oid) AS (
   SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = ANY($3::text[])
   UNION SELECT m.roleid FROM rol JOIN pg_catalog.pg_auth_members m ON m.member = rol.oid
@@ -65,6 +68,7 @@ WITH RECURSIVE rel AS MATERIALIZED (
     SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, pol.oid FROM pol
     UNION ALL SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, def.oid FROM def
   ) x(class, oid) JOIN pg_catalog.pg_depend d ON d.classid = x.class AND d.objid = x.oid
+  UNION SELECT reach.class, reach.oid, 0 FROM reach
 ), ` + called(`SELECT 0, dep.refobjid FROM dep WHERE dep.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass`) + `, seen(what, a, b, xmin) AS (
   SELECT 1, rel.oid, 0, rel.xmin FROM rel
   UNION ALL SELECT 2, col.attrelid, col.attnum, col.xmin FROM col

@@ -35,6 +35,9 @@ type Config struct {
 	// Publications are those that the changes come by. Defaults to none: then nothing is said
 	// of whether tables are published.
 	Publications []string
+	// Related reads what policies may read and call: see schema.Related. It takes looking for all
+	// names in the bodies of functions.
+	Related bool
 	// All reads tables without an "@" in any comment too. Defaults to annotated ones alone.
 	All bool
 }
@@ -107,9 +110,10 @@ type reader struct {
 	cfg Config
 	db  schema.Database
 
-	oids   []uint32       // of db.Tables
-	table  map[uint32]int // OID to index in db.Tables
-	binary bool           // the database's default collation orders by bytes
+	oids      []uint32       // of db.Tables
+	annotated int            // how many of them stand first that are annotated; behind them are related ones
+	table     map[uint32]int // OID to index in db.Tables
+	binary    bool           // the database's default collation orders by bytes
 	// utf8 tells that the order of bytes is the same in the server's encoding as in UTF-8.
 	utf8 bool
 	// foldsBytes tells that the default collation's lower() changes A to Z alone.
@@ -123,7 +127,7 @@ func newReader(tx pgx.Tx, cfg Config) *reader {
 
 func (r *reader) read(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		r.server, r.tables, r.partitions, r.columns, r.keys, r.policies, r.access, r.rowSecurity, r.functions, r.builtins,
+		r.server, r.tables, r.partitions, r.columns, r.keys, r.policies, r.access, r.rowSecurity, r.functions, r.builtins, r.related,
 	} {
 		if err := step(ctx); err != nil {
 			return err

@@ -32,15 +32,17 @@ func partitions(tables string) string {
 // NULL for all but the key.
 func (r *reader) tables(ctx context.Context) error {
 	rows, err := r.tx.Query(ctx, `
-WITH RECURSIVE `+partitions("pg_class")+`
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, c.relpersistence, c.relispartition,
+WITH RECURSIVE rel AS MATERIALIZED (SELECT c.oid FROM pg_class c WHERE `+annotated+`), `+r.cfg.reach("rel")+`, `+partitions("pg_class")+`
+SELECT rel.oid IS NOT NULL, c.oid, n.nspname::text, c.relname::text, c.relkind, c.relpersistence, c.relispartition,
        c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
        coalesce((SELECT min(l.relreplident::text) FROM part JOIN pg_class l ON l.oid = part.oid
          WHERE part.root = c.oid AND l.relreplident <> 'f' AND c.relreplident = 'f'), c.relreplident::text)::"char",
-       pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, coalesce(d.description, ''),
+       pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, c.relfilenode,
+       CASE WHEN rel.oid IS NULL THEN '' ELSE coalesce(d.description, '') END,
        cardinality($3::text[]) > 0 AND NOT coalesce(m.member, false), coalesce(m.partly, false), m.inserts IS TRUE,
        coalesce(m.entry, 0)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+FROM reach JOIN pg_class c ON reach.class = 'pg_class'::regclass AND c.oid = reach.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN rel ON rel.oid = c.oid
 LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 LEFT JOIN LATERAL (
   SELECT true AS member, bool_or(r.prqual IS NOT NULL OR r.prattrs IS NOT NULL) AS partly,
@@ -50,20 +52,24 @@ LEFT JOIN LATERAL (
   WHERE p.pubname = ANY($3::text[]) AND p.pubinsert AND (p.puballtables OR r.oid IS NOT NULL OR s.oid IS NOT NULL)
   HAVING count(*) > 0
 ) m ON true
-WHERE `+annotated+`
-ORDER BY array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas, r.cfg.All, nonNil(r.cfg.Publications))
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+ORDER BY rel.oid IS NULL, array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas, r.cfg.All, nonNil(r.cfg.Publications))
 	if err != nil {
 		return fmt.Errorf("tables: %w", err)
 	}
 	var t schema.TableDef
+	var annotated bool
 	_, err = pgx.ForEachRow(rows, []any{
-		&t.OID, &t.Schema, &t.Name, &t.Kind, &t.Persistence, &t.Partition, &t.Inherited, &t.Identity,
-		&t.Owner, &t.RowSecurity, &t.ForceRowSecurity, &t.Comment, &t.Unpublished, &t.PartlyPublished,
+		&annotated, &t.OID, &t.Schema, &t.Name, &t.Kind, &t.Persistence, &t.Partition, &t.Inherited, &t.Identity,
+		&t.Owner, &t.RowSecurity, &t.ForceRowSecurity, &t.Storage, &t.Comment, &t.Unpublished, &t.PartlyPublished,
 		&t.InsertsPublished, &t.Publication,
 	}, func() error {
 		r.table[t.OID] = len(r.db.Tables)
 		r.oids = append(r.oids, t.OID)
 		r.db.Tables = append(r.db.Tables, t)
+		if annotated {
+			r.annotated++
+		}
 		return nil
 	})
 	if err != nil {
@@ -120,6 +126,11 @@ func (r *reader) columns(ctx context.Context) error {
 	for i := range r.db.Tables {
 		t := &r.db.Tables[i]
 		t.Columns = r.bind(columns[t.OID])
+		for k := range t.Columns {
+			if i >= r.annotated {
+				t.Columns[k].Comment = ""
+			}
+		}
 	}
 	return nil
 }

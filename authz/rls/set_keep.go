@@ -1,0 +1,372 @@
+package rls
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// keeps are the tables that are kept for policies' sub-selects: read once, in a snapshot, and
+// brought up to date from the stream. It implements fanout.Follower together with Postgres.
+//
+// A table is kept with its history since some place in the stream. What a snapshot saw and what
+// the stream brings are joined by transaction ids, never by places: a transaction that the
+// snapshot saw goes into the history, but not once more into the rows. So, once the stream has
+// passed every transaction that the snapshot saw, the table as of the end of any transaction in
+// the history is known. A message of our own, written after the snapshot, tells when that is.
+type keeps struct {
+	g     *Postgres
+	bound int // in bytes, of all tables
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	// mu guards what follows, and all that is kept. It is taken inside Postgres.mu.
+	mu      sync.RWMutex
+	related *schema.Related // of the catalog in force
+	tables  map[uint32]*kept
+	// building are the tables of a catalog on its way to be in force.
+	building map[uint32]*kept
+	// now is the transaction at hand, end the last that was followed to its end.
+	now, end cdc.LSN
+	// recent are transactions that were followed and that a snapshot may not see yet.
+	recent []followed
+	bytes  int
+	// moved is closed, and made anew, when end moves or a phase changes.
+	moved chan struct{}
+}
+
+// A followed is a transaction that was followed.
+type followed struct {
+	xid    uint32
+	commit cdc.LSN
+}
+
+// A phase is how far a table is on its way to be kept.
+type phase uint8
+
+const (
+	phaseLoading phase = iota // Postgres is asked meanwhile
+	phaseRead                 // the stream has not passed what the snapshot saw
+	phaseKept
+	phaseRefused // Postgres is asked
+)
+
+// A keeping is a table that is being kept. Generations of the catalog share it while it is the
+// same for them.
+type keeping struct {
+	phase phase
+	why   string // it is refused
+	rows  *rowSet
+	// floor is the transaction from whose end on the history is whole.
+	floor cdc.LSN
+	// recorded are changes since floor that wait for the snapshot.
+	recording bool
+	recorded  []recordedChange
+	barrier   uint32       // the transaction behind all that the snapshot saw
+	seen      cdc.Snapshot // what that was
+	turned    cdc.LSN      // where the table was last found to be kept, or not to be any more
+	cancel    context.CancelFunc
+	bindings  map[*cdc.Relation][]int
+}
+
+type recordedChange struct {
+	row    cdc.Row
+	commit cdc.LSN
+	xid    uint32
+	n      int
+}
+
+func newKeeps(g *Postgres, bound int) *keeps {
+	s := &keeps{g: g, bound: bound, tables: map[uint32]*kept{}, moved: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+func (s *keeps) close() {
+	s.cancel()
+	s.wg.Wait()
+}
+
+// asking gives what to compile the sub-selects of a table's policies with; nil where they are not.
+func (s *keeps) asking(t *schema.TableDef) *asking {
+	if s == nil {
+		return nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.related == nil || t.Related != s.related {
+		return nil
+	}
+	return &asking{keep: s.keep, path: s.g.cfg.Schemas, related: s.related, outer: t}
+}
+
+func (s *keeps) keep(t *schema.TableDef) *kept {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.building == nil {
+		return s.tables[t.OID]
+	}
+	k := s.building[t.OID]
+	if k == nil {
+		k = &kept{def: t}
+		s.building[t.OID] = k
+	}
+	return k
+}
+
+// Use implements fanout.Follower.
+func (g *Postgres) Use(c *schema.Catalog) { g.use(c.Tables()) }
+
+func (g *Postgres) use(tables []*schema.Table) {
+	s := g.keeps
+	if s == nil {
+		return
+	}
+	var related *schema.Related
+	if len(tables) > 0 {
+		related = tables[0].Def.Related
+	}
+	s.mu.Lock()
+	if s.related == related {
+		s.mu.Unlock()
+		return
+	}
+	s.building, s.related = map[uint32]*kept{}, related
+	s.mu.Unlock()
+	var needed []*kept
+	for _, t := range tables {
+		for role := range t.Def.Access {
+			if p := g.plan(t, role).predicate; p != nil {
+				needed = append(needed, p.kept...)
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adopt(needed)
+	s.moveLocked()
+}
+
+// adopt goes on with the tables that are needed: with those that are kept already, where nothing
+// about them has changed, and reads the others.
+func (s *keeps) adopt(needed []*kept) {
+	old := s.tables
+	s.tables, s.building = map[uint32]*kept{}, nil
+	for _, k := range needed {
+		if k.frozen {
+			continue
+		}
+		k.frozen = true
+		s.tables[k.def.OID] = k
+		if was := old[k.def.OID]; was != nil && was.same(k) {
+			k.keeping = was.keeping
+			delete(old, k.def.OID)
+			continue
+		}
+		k.keeping = &keeping{}
+		s.load(k)
+	}
+	for _, k := range old {
+		k.cancel()
+		s.forget(k)
+		k.phase = phaseRefused // plans of the old catalog ask Postgres
+	}
+}
+
+// same tells whether rows that are kept for one may be kept for the other.
+func (k *kept) same(other *kept) bool {
+	if !slices.Equal(k.columns, other.columns) || k.def.Storage != other.def.Storage || len(k.indexes) != len(other.indexes) {
+		return false
+	}
+	for i := range k.indexes {
+		if !slices.Equal(k.indexes[i], other.indexes[i]) {
+			return false
+		}
+	}
+	return slices.EqualFunc(k.def.Columns, other.def.Columns, func(a, b schema.ColumnDef) bool {
+		return a.Name == b.Name && a.Type.OID == b.Type.OID
+	})
+}
+
+func (k *kept) size() int {
+	if k.rows == nil {
+		return 0
+	}
+	return k.rows.bytes
+}
+
+func (s *keeps) moveLocked() {
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+// standing is what a predicate can be evaluated by for a question.
+type standing uint8
+
+const (
+	standsNot standing = iota + 1 // Postgres is asked
+	standsLost
+	standsFast
+)
+
+// stand tells how a predicate stands for images of a transaction. The caller holds mu.
+func (s *keeps) stand(p *predicate, commit cdc.LSN) standing {
+	for _, k := range p.kept {
+		if k.phase != phaseKept || commit == 0 {
+			return standsNot
+		}
+	}
+	for _, k := range p.kept {
+		if commit <= k.floor || commit > s.end {
+			return standsLost
+		}
+	}
+	return standsFast
+}
+
+// awaitMost bounds the wait for tables to be kept: Postgres is asked then, until they are.
+const awaitMost = 10 * time.Second
+
+// Await implements fanout.Follower.
+func (g *Postgres) Await(ctx context.Context, t *schema.Table, role string) error {
+	p := g.keptBy(t, role)
+	if p == nil {
+		return nil
+	}
+	timer := time.NewTimer(awaitMost)
+	defer timer.Stop()
+	for {
+		ready, moved := g.keeps.settled(p)
+		if ready {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (s *keeps) settled(p *predicate) (bool, <-chan struct{}) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, k := range p.kept {
+		if k.phase < phaseKept {
+			return false, s.moved
+		}
+	}
+	return true, s.moved
+}
+
+// keptBy gives the predicate of a table's policies where it asks tables that are kept, else nil.
+func (g *Postgres) keptBy(t *schema.Table, role string) *predicate {
+	if g.keeps == nil {
+		return nil
+	}
+	if p := g.plan(t, role).predicate; p != nil && len(p.kept) > 0 {
+		return p
+	}
+	return nil
+}
+
+// Covers implements fanout.Follower.
+func (g *Postgres) Covers(ctx context.Context, t *schema.Table, role string, commit cdc.LSN) (bool, error) {
+	p := g.keptBy(t, role)
+	if p == nil {
+		return true, nil
+	}
+	s := g.keeps
+	for {
+		s.mu.RLock()
+		end, moved := s.end, s.moved
+		how := s.stand(p, commit)
+		s.mu.RUnlock()
+		if end >= commit {
+			return how != standsLost, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// Affected implements fanout.Follower.
+func (g *Postgres) Affected(t *schema.Table, commit cdc.LSN, principals []*authz.Principal) []bool {
+	out := make([]bool, len(principals))
+	for i, principal := range principals {
+		if p := g.keptBy(t, principal.Role); p != nil {
+			b := g.bounds.of(p, principal)
+			g.keeps.mu.RLock()
+			out[i] = p.affected(b, principal, commit)
+			g.keeps.mu.RUnlock()
+		}
+	}
+	return out
+}
+
+// affected tells whether what the predicate says of some image may be another behind a
+// transaction than before it.
+func (p *predicate) affected(b *bound, principal *authz.Principal, commit cdc.LSN) bool {
+	for _, k := range p.kept {
+		if k.turned == commit {
+			return true
+		}
+	}
+	if b.refused {
+		return false // Postgres is asked, whatever the image
+	}
+	e := p.evaluation(principal, b)
+	for _, k := range p.kept {
+		if k.phase != phaseKept {
+			return false // Postgres is asked
+		}
+	}
+	for _, q := range p.queries {
+		for _, t := range q.tables {
+			for _, row := range t.kept.rows.changed(commit) {
+				if q.mayDiffer(&e, t.slot, row, commit) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// mayDiffer tells whether a row, before or behind the transaction that brought or took it, joins
+// with others under the conditions that do not depend on the image.
+func (s *setQuery) mayDiffer(e *evaluation, slot int, row cdc.Row, commit cdc.LSN) bool {
+	j := s.changed[slot]
+	for _, e.at = range []cdc.LSN{commit - 1, commit} {
+		e.refused, e.work = false, 0
+		e.rows[slot] = row
+		found := false
+		s.each(e, &j, func() bool {
+			found = true
+			return false
+		})
+		if found || e.refused {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *predicate) evaluation(principal *authz.Principal, b *bound) evaluation {
+	return evaluation{
+		role: principal.Role, settings: principal.Settings, ofPrincipal: b.values,
+		rows: make([]cdc.Row, p.slots), cells: make([]datum, p.cells),
+	}
+}
