@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -209,5 +210,20 @@ COMP_WORDS=("$0" serve --introspection = o); COMP_CWORD=4; _rowtide; echo "${COM
 	out, err := cmd.CombinedOutput()
 	if err != nil || string(out) != "status\non off\n" {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestSetupOverwritesNoSettings: what is there may hold the only copy of a secret.
+func TestSetupOverwritesNoSettings(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := refuseToOverwrite(defaultConfig); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(defaultConfig, []byte("retain: 5m\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := run(t.Context(), []string{"setup", "--save", "--roles", "web_user", "--admin-url", "postgres://postgres@127.0.0.1:1/app"}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "rowtide.yaml is there already") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/migrations"
@@ -35,9 +39,27 @@ type setupCmd struct {
 	Login string   `help:"Service login." default:"rowtide"`
 	Slot  string   `help:"Replication slot that serve will make." default:"rowtide"`
 	Yes   bool     `help:"Accept that full replica identity makes updates of wide tables write much more WAL."`
+	Save  bool     `help:"Write rowtide.yaml with all that serve needs, a new jwt-secret among it."`
+}
+
+// Help is shown between the summary and the flags.
+func (setupCmd) Help() string {
+	return `To see what would be done, as SQL, and then to do it:
+
+  rowtide setup --admin-url postgres://postgres@localhost/app --roles web_user --dry-run
+  rowtide setup --admin-url postgres://postgres@localhost/app --roles web_user --save
+  rowtide serve
+
+It may be repeated, and rowtide migrate down takes it all back. Hosts without a superuser (Supabase, RDS, Cloud SQL, Neon, Azure)
+are known by what the server says of itself: docs/hosts.`
 }
 
 func (c setupCmd) Run(ctx context.Context, s streams) error {
+	if c.Save {
+		if err := refuseToOverwrite(defaultConfig); err != nil {
+			return err
+		}
+	}
 	report, err := rowtide.Setup(ctx, rowtide.SetupConfig{
 		AdminURL: c.AdminURL, Roles: c.Roles, Login: c.Login, Schemas: c.Schemas,
 		Publication: c.Publication, Slot: c.Slot, Annotations: c.Annotations, Yes: c.Yes, DryRun: c.sql(s),
@@ -46,14 +68,20 @@ func (c setupCmd) Run(ctx context.Context, s streams) error {
 	if err != nil || c.DryRun {
 		return err
 	}
+	if c.Save {
+		return c.save(s, report.DatabaseURL)
+	}
 	_, err = fmt.Fprintf(s.Out, "\nNow run:\n\n  rowtide serve --database-url '%s' --roles %s --jwt-secret \"$(openssl rand -hex 32)\"%s\n",
 		report.DatabaseURL, strings.Join(c.Roles, ","), c.otherFlags())
 	return err
 }
 
-// otherFlags repeats for serve what was not left at its default.
-func (c setupCmd) otherFlags() string {
-	var b strings.Builder
+// A setting is one that is not left at its default.
+type setting struct{ name, value string }
+
+// changed are what serve must be told too.
+func (c setupCmd) changed() []setting {
+	var out []setting
 	for _, f := range []struct{ name, value, otherwise string }{
 		{"schemas", strings.Join(c.Schemas, ","), "public"},
 		{"publication", c.Publication, "rowtide"},
@@ -61,10 +89,49 @@ func (c setupCmd) otherFlags() string {
 		{"annotations", c.Annotations, ""},
 	} {
 		if f.value != f.otherwise {
-			fmt.Fprintf(&b, " --%s %s", f.name, f.value)
+			out = append(out, setting{f.name, f.value})
 		}
 	}
+	return out
+}
+
+// otherFlags repeats for serve what was not left at its default.
+func (c setupCmd) otherFlags() string {
+	var b strings.Builder
+	for _, f := range c.changed() {
+		fmt.Fprintf(&b, " --%s %s", f.name, f.value)
+	}
 	return b.String()
+}
+
+func refuseToOverwrite(file string) error {
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is there already: move it away, or leave --save out", file)
+	}
+	return nil
+}
+
+// save writes rowtide.yaml, for its owner alone: it holds secrets.
+func (c setupCmd) save(s streams, databaseURL string) error {
+	settings := append([]setting{
+		{"database-url", databaseURL},
+		{"roles", strings.Join(c.Roles, ",")},
+		{"jwt-secret", rowtide.NewSecret()},
+	}, c.changed()...)
+	var b strings.Builder
+	b.WriteString("# Written by rowtide setup --save. It holds secrets: keep it to yourself.\n")
+	for _, f := range settings {
+		value, err := yaml.Marshal(f.value)
+		if err != nil {
+			return fmt.Errorf("write %s: %w", defaultConfig, err)
+		}
+		fmt.Fprintf(&b, "%s: %s", f.name, value)
+	}
+	if err := os.WriteFile(defaultConfig, []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", defaultConfig, err)
+	}
+	_, err := fmt.Fprintf(s.Out, "\nrowtide.yaml is written. Now run, in this folder:\n\n  rowtide serve\n")
+	return err
 }
 
 // printReport keeps standard output free for SQL: it goes to standard error. Where an error
