@@ -118,7 +118,7 @@ func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.fingerprint = fingerprint
+	s.fingerprint, s.options.Previous = fingerprint, catalog
 	for _, p := range problems {
 		args := []any{"object", p.Object}
 		if p.File != "" {

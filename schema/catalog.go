@@ -49,6 +49,7 @@ func New(db Database, o Options) (*Catalog, []Problem) {
 		}
 		c.roles[name] = r
 	}
+	c.options.Previous = nil // else each catalog would keep all before it
 	return c, b.problems
 }
 

@@ -9,6 +9,9 @@ type Options struct {
 	Server        ServerInfo
 	// Limits bound what a client may ask.
 	Limits Limits
+	// Previous is a catalog whose work is used again for the roles whose schema is the same.
+	// Defaults to none.
+	Previous *Catalog
 }
 
 // ServerInfo is the GraphQL type of that name, less what the role gives.

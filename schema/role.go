@@ -51,6 +51,9 @@ func newRole(c *Catalog, name string) (*Role, error) {
 	r.sdl = writeSDL(r)
 	sum := sha256.Sum256([]byte(r.sdl))
 	r.hash = hex.EncodeToString(sum[:8])
+	if r.schema = c.parsed(r.sdl); r.schema != nil {
+		return r, nil
+	}
 	s, err := validator.LoadSchema(validator.Prelude, &ast.Source{Name: "schema", Input: r.sdl})
 	if err != nil {
 		return nil, fmt.Errorf("load schema of role %s: %w", name, err)
@@ -60,6 +63,22 @@ func newRole(c *Catalog, name string) (*Role, error) {
 	delete(s.Directives, "defer")
 	r.schema = s
 	return r, nil
+}
+
+// parsed finds a schema with that SDL among the roles of this catalog and of the one before:
+// parsing is what costs most of making a catalog, and most changes leave most schemas as they are.
+func (c *Catalog) parsed(sdl string) *ast.Schema {
+	for _, of := range []*Catalog{c, c.options.Previous} {
+		if of == nil {
+			continue
+		}
+		for _, r := range of.roles {
+			if r.sdl == sdl {
+				return r.schema
+			}
+		}
+	}
+	return nil
 }
 
 // newRoleTable gives nil where the role does not see the table: it needs the schema and every
