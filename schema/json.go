@@ -102,7 +102,7 @@ func isInteger(text string) bool {
 	if len(text) > 1 && text[0] == '-' {
 		text = text[1:]
 	}
-	if text == "" {
+	if text == "" || len(text) > 1 && text[0] == '0' { // JSON has no leading zeros (RFC 8259, 6)
 		return false
 	}
 	for i := range len(text) {
