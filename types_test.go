@@ -1,12 +1,14 @@
 package rowtide_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,7 +25,9 @@ type zooFrame struct {
 // readZoo gives the next frame on any subscription, and its id.
 func readZoo(t *testing.T, c *client.Client) (string, zooFrame) {
 	t.Helper()
-	m, err := c.Next(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	m, err := c.Next(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
