@@ -103,13 +103,13 @@ func (s *Server) listConnections(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) closeConnection(w http.ResponseWriter, r *http.Request) {
-	s.closeOne(w, r, "connection", func(d *fanout.Dispatcher, id uint64) bool {
+	s.closeOne(w, r, "connection", func(d *fanout.Dispatcher, id uint64) bool { //nolint:contextcheck // likewise
 		return d.EndSessions(fanout.ErrKicked, func(n uint64, _ *authz.Principal) bool { return n == id }) > 0
 	})
 }
 
 func (s *Server) closeSubscription(w http.ResponseWriter, r *http.Request) {
-	s.closeOne(w, r, "subscription", func(d *fanout.Dispatcher, id uint64) bool { return d.EndSubscription(id, fanout.ErrKicked) })
+	s.closeOne(w, r, "subscription", func(d *fanout.Dispatcher, id uint64) bool { return d.EndSubscription(id, fanout.ErrKicked) }) //nolint:contextcheck // likewise
 }
 
 func (s *Server) closeOne(w http.ResponseWriter, r *http.Request, what string, end func(*fanout.Dispatcher, uint64) bool) {
@@ -122,7 +122,7 @@ func (s *Server) closeOne(w http.ResponseWriter, r *http.Request, what string, e
 		http.Error(w, "there is no such "+what, http.StatusNotFound)
 		return
 	}
-	s.guard.audit.Record(authz.Record{Event: authz.EventRevoke, Reason: what + "_closed"})
+	s.guard.audit.Record(authz.Record{Event: authz.EventRevoke, Reason: what + "_closed"}) //nolint:contextcheck // a record outlives the request
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -147,7 +147,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 	if p := s.pipeline.Load(); p != nil {
 		ended = p.dispatcher.EndSessions(fanout.ErrRevoked, func(_ uint64, of *authz.Principal) bool { return s.guard.revoked.Revoked(of) })
 	}
-	s.guard.audit.Record(authz.Record{Event: authz.EventRevoke, Subject: what.Subject, Reason: "revoked", Count: ended})
+	s.guard.audit.Record(authz.Record{Event: authz.EventRevoke, Subject: what.Subject, Reason: "revoked", Count: ended}) //nolint:contextcheck // a record outlives the request
 	writeJSON(w, http.StatusOK, map[string]int{"ended": ended})
 }
 

@@ -104,7 +104,7 @@ func closed(t *testing.T, c *client.Client) int {
 		if !errors.As(err, &c) {
 			t.Fatalf("socket ended with %v, want a close code", err)
 		}
-		return int(c.Code)
+		return c.Code
 	}
 }
 

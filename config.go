@@ -205,7 +205,7 @@ func (c Config) checkURLs() error {
 func (c Config) checkTransport(flag string, parsed *pgx.ConnConfig) error {
 	warning, err := migrations.CheckTransport(flag, &parsed.Config)
 	if warning != "" {
-		c.Logger.Warn(warning)
+		c.Logger.Warn("the connection to Postgres is not protected", "why", warning)
 	}
 	return err
 }

@@ -143,7 +143,7 @@ func TestTLSServesTheCertificateOfTheMoment(t *testing.T) {
 			return "", err
 		}
 		defer c.Close()
-		return c.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName, nil //nolint:errcheck // the dialer's are
+		return c.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName, nil
 	}
 	if name, err := dial(first, 0); err != nil || name != "first" {
 		t.Fatalf("%s, %v", name, err)

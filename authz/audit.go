@@ -72,8 +72,15 @@ type Auditor interface {
 func (r Record) Log(l *slog.Logger, level slog.Level) {
 	attrs := []slog.Attr{slog.String("event", string(r.Event))}
 	for _, a := range [...]struct{ key, value string }{
-		{"role", Clip(r.Role)}, {"subject", Clip(r.Subject)}, {"address", Clip(r.Address)}, {"transport", r.Transport}, {"table", r.Table},
-		{"operation", r.Operation}, {"reason", Clip(r.Reason)}, {"sqlstate", r.SQLState}, {"detail", r.Detail},
+		{"role", Clip(r.Role)},
+		{"subject", Clip(r.Subject)},
+		{"address", Clip(r.Address)},
+		{"transport", r.Transport},
+		{"table", r.Table},
+		{"operation", r.Operation},
+		{"reason", Clip(r.Reason)},
+		{"sqlstate", r.SQLState},
+		{"detail", r.Detail},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	gojwt "github.com/golang-jwt/jwt/v5"
 
@@ -150,6 +151,12 @@ func TestAnAlgorithmOfAnotherKeyIsRefused(t *testing.T) {
 		refused(t, v, enc(fmt.Appendf(nil, `{"alg":%q}`, alg))+"."+claims+".", schema.Unauthenticated, "not valid")
 	}
 	// A key that its issuer made for one algorithm is not for another of its type.
+	i := newIssuer(t, publish(jwks(t, rs.jwk("k", map[string]any{"alg": "RS256"}))))
+	bound := i.verifier(t, time.Hour)
+	if _, err := bound.Verify(rs.sign(t, "RS256", good(""), map[string]any{"kid": "k"})); err != nil {
+		t.Error(err)
+	}
+	refused(t, bound, rs.sign(t, "PS256", good(""), map[string]any{"kid": "k"}), schema.Unauthenticated, "not valid")
 	if n, err := jwt.ParseSet(jwks(t, rs.jwk("a", map[string]any{"alg": "HS256"}), rs.jwk("b", map[string]any{"alg": "RS256"}))); n != 1 || err != nil {
 		t.Errorf("%d keys, %v: want the one whose alg is of its type", n, err)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/fanout/graphqlws"
@@ -34,7 +36,13 @@ type raw struct {
 	r    *bufio.Reader
 }
 
-func (p *place) raw(headers ...string) (*raw, *http.Response) {
+// An answer is what the service said to an upgrade.
+type answer struct {
+	status int
+	header http.Header
+}
+
+func (p *place) raw(headers ...string) (*raw, answer) {
 	p.t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(p.t.Context(), "tcp", strings.TrimPrefix(p.url, "ws://"))
 	if err != nil {
@@ -53,7 +61,7 @@ func (p *place) raw(headers ...string) (*raw, *http.Response) {
 		p.t.Fatal(err)
 	}
 	resp.Body.Close()
-	return r, resp
+	return r, answer{resp.StatusCode, resp.Header}
 }
 
 // frame is a client's frame, masked with zeros.
@@ -132,6 +140,30 @@ func TestAMessageOfEmptyFramesIsReadSlowlyAndCutOff(t *testing.T) {
 }
 
 // Covers S10.
+func TestBytesAreReadAtTheirRateOnly(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{Limiter: authz.NewLimiter(authz.Limits{authz.Received: {authz.PerConnection: 20_000}})}, fanout.Limits{})
+	s := p.connect()
+	began := time.Now()
+	go func() {
+		for range 3 {
+			ctx, cancel := s.wait()
+			_ = s.ws.Write(ctx, websocket.MessageText, []byte(`{"type":"ping","payload":{"x":"`+strings.Repeat("x", 50_000)+`"}}`))
+			cancel()
+		}
+	}()
+	for range 3 {
+		if _, err := s.read(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// 150,000 bytes, of which five seconds' worth may come at once; the last of them waits.
+	if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("150,000 bytes were read in %v, with 20,000 a second", took)
+	}
+}
+
+// Covers S10.
 func TestAMessageThatComesByteByByteIsCutOff(t *testing.T) {
 	t.Parallel()
 	p := open(t, graphqlws.Config{ReadTimeout: 300 * time.Millisecond}, fanout.Limits{})
@@ -179,7 +211,7 @@ func TestPingsAreAnsweredAtARateOnly(t *testing.T) {
 // Covers S14.
 func TestAFloodOfPingsIsCutOff(t *testing.T) {
 	t.Parallel()
-	p := open(t, graphqlws.Config{}, fanout.Limits{})
+	p := open(t, graphqlws.Config{PingInterval: time.Hour}, fanout.Limits{})
 	r, _ := p.raw()
 	r.init()
 	go func() {
@@ -203,8 +235,8 @@ func TestNothingIsCompressed(t *testing.T) {
 	t.Parallel()
 	p := open(t, graphqlws.Config{}, fanout.Limits{})
 	r, resp := p.raw("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
-	if e := resp.Header.Get("Sec-WebSocket-Extensions"); resp.StatusCode != http.StatusSwitchingProtocols || e != "" {
-		t.Fatalf("%s, extensions %q: want none", resp.Status, e)
+	if e := resp.header.Get("Sec-WebSocket-Extensions"); resp.status != http.StatusSwitchingProtocols || e != "" {
+		t.Fatalf("%d, extensions %q: want none", resp.status, e)
 	}
 	r.send(frame(fin|0x40|opText, "\xaa\x56\x2a\xa9")) // RSV1: compressed all the same
 	for {
@@ -227,20 +259,20 @@ func TestTheLimiterRefusesBeforeTheUpgradeWhereRatesAreOver(t *testing.T) {
 	}, fanout.Limits{})
 	from := "X-Forwarded-For: 198.51.100.9, 203.0.113.7"
 	for range 5 {
-		if _, resp := p.raw(from); resp.StatusCode != http.StatusSwitchingProtocols {
-			t.Fatalf("%s", resp.Status)
+		if _, resp := p.raw(from); resp.status != http.StatusSwitchingProtocols {
+			t.Fatalf("status %d", resp.status)
 		}
 	}
 	_, resp := p.raw(from)
-	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "1" {
-		t.Errorf("%s, Retry-After %q: want 429 and 1", resp.Status, resp.Header.Get("Retry-After"))
+	if resp.status != http.StatusTooManyRequests || resp.header.Get("Retry-After") != "1" {
+		t.Errorf("%d, Retry-After %q: want 429 and 1", resp.status, resp.header.Get("Retry-After"))
 	}
 	// What a client puts into the header itself makes nobody of it.
-	if _, resp := p.raw("X-Forwarded-For: 192.0.2.55, 203.0.113.7"); resp.StatusCode != http.StatusTooManyRequests {
-		t.Errorf("with a forged hop: %s", resp.Status)
+	if _, resp := p.raw("X-Forwarded-For: 192.0.2.55, 203.0.113.7"); resp.status != http.StatusTooManyRequests {
+		t.Errorf("with a forged hop: %d", resp.status)
 	}
-	if _, resp := p.raw("X-Forwarded-For: 203.0.113.8"); resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Errorf("another address: %s", resp.Status)
+	if _, resp := p.raw("X-Forwarded-For: 203.0.113.8"); resp.status != http.StatusSwitchingProtocols {
+		t.Errorf("another address: %d", resp.status)
 	}
 	s := p.connect()
 	for range 5 {
