@@ -82,7 +82,17 @@ func (d *Dispatcher) recompile(s *Subscription, c *schema.Catalog) {
 // a column which it may no longer read is not valid any more.
 func sameRules(old, new *schema.TableDef, role string) bool {
 	a, b := old.Access[role], new.Access[role]
-	return a.Usage == b.Usage && a.RowSecurity == b.RowSecurity && a.Builtins == b.Builtins && slices.Equal(policies(old, a), policies(new, b))
+	return a.Usage == b.Usage && a.RowSecurity == b.RowSecurity && a.Builtins == b.Builtins && slices.Equal(policies(old, a), policies(new, b)) && sameRelated(old, new, a)
+}
+
+// sameRelated tells whether what policies ask and call means the same, as far as they do.
+func sameRelated(old, new *schema.TableDef, a schema.Access) bool {
+	if old.Related == nil || new.Related == nil || old.Related.Version == new.Related.Version {
+		return true
+	}
+	return !slices.ContainsFunc(policies(old, a), func(p schema.Policy) bool {
+		return p.Calls != "" || strings.Contains(p.Using, "SELECT")
+	})
 }
 
 func policies(t *schema.TableDef, a schema.Access) []schema.Policy {

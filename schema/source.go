@@ -95,6 +95,8 @@ type PartitionDef struct {
 type Related struct {
 	// Tables are all of them, the annotated ones too.
 	Tables []*TableDef
+	// Version is a hash over all that policies may mean by it: rights, policies, functions.
+	Version string
 	// Functions are those in SQL without settings but a search_path, and with a fixed number of
 	// arguments, of whatever rights and schema but pg_catalog.
 	Functions []FunctionDef

@@ -3,6 +3,7 @@ package rls
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rowtide/rowtide/cdc"
 )
@@ -46,8 +47,66 @@ func (g *Postgres) Follow(b *cdc.Batch) bool {
 			changed = true
 		}
 	}
+	s.age(time.Now())
+	changed = s.shrink() || changed
 	s.moveLocked()
 	return changed
+}
+
+// age forgets the history that nobody resumes from any more.
+func (s *keeps) age(now time.Time) {
+	if n := len(s.marks); n == 0 || now.Sub(s.marks[n-1].at) >= time.Second {
+		s.marks = append(s.marks, timeMark{now, s.end})
+	}
+	n := 0
+	for n < len(s.marks) && now.Sub(s.marks[n].at) > s.g.cfg.SetHistory {
+		n++
+	}
+	if n > 0 {
+		s.trim(s.marks[n-1].commit)
+		s.marks = slices.Clone(s.marks[n:])
+	}
+}
+
+// trim forgets the history up to a transaction.
+func (s *keeps) trim(commit cdc.LSN) {
+	for _, k := range s.tables {
+		if k.phase == phaseKept && commit > k.floor {
+			before := k.rows.bytes
+			k.rows.trim(commit)
+			s.bytes += k.rows.bytes - before
+			k.floor = commit
+		}
+	}
+}
+
+// shrink keeps within the bound: without the history first, and then without the largest table. It
+// tells whether one was given up.
+func (s *keeps) shrink() bool {
+	if s.bytes <= s.bound {
+		return false
+	}
+	// What the transaction at hand changed is still asked for.
+	s.trim(s.end - 1)
+	given := false
+	for s.bytes > s.bound {
+		var largest *kept
+		for _, k := range s.tables {
+			if k.phase != phaseRefused && (largest == nil || k.size() > largest.size()) {
+				largest = k
+			}
+		}
+		if largest == nil || largest.size() == 0 {
+			break
+		}
+		largest.cancel()
+		s.forget(largest)
+		largest.phase, largest.turned = phaseRefused, s.end
+		largest.why = fmt.Sprintf("what is kept takes more than %d bytes", s.bound)
+		s.g.cfg.Logger.Warn("what policies ask of a table is not kept any more: Postgres is asked", "table", largest.def.Schema+"."+largest.def.Name, "why", largest.why)
+		given = true
+	}
+	return given
 }
 
 // Lost implements fanout.Follower.

@@ -38,6 +38,8 @@ type keeps struct {
 	// recent are transactions that were followed and that a snapshot may not see yet.
 	recent []followed
 	bytes  int
+	// marks tell when the history was where, each a second or more after the one before.
+	marks []timeMark
 	// moved is closed, and made anew, when end moves or a phase changes.
 	moved chan struct{}
 }
@@ -45,6 +47,12 @@ type keeps struct {
 // A followed is a transaction that was followed.
 type followed struct {
 	xid    uint32
+	commit cdc.LSN
+}
+
+// A timeMark is where the stream was at a time.
+type timeMark struct {
+	at     time.Time
 	commit cdc.LSN
 }
 

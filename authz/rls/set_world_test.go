@@ -26,6 +26,7 @@ type follower struct {
 	folder  *fold.Folder
 	tables  map[uint32]*schema.Table
 	xid     uint32
+	space   string // the schema of its tables
 }
 
 // follow publishes the tables and makes a service that keeps what policies ask.
@@ -43,7 +44,7 @@ func (w *world) follow(t testing.TB, published ...string) *follower {
 		sql.WriteString("ALTER TABLE " + p + " REPLICA IDENTITY FULL; ALTER PUBLICATION p ADD TABLE " + p + ";")
 	}
 	w.exec(t, sql.String())
-	f := &follower{world: w, decoder: pgoutput.NewDecoder(), tables: map[uint32]*schema.Table{}}
+	f := &follower{world: w, space: "public", decoder: pgoutput.NewDecoder(), tables: map[uint32]*schema.Table{}}
 	f.g = w.newJudge(t, func(c *rls.Config) {
 		c.Compile, c.Sets, c.Publication, c.Logger = true, true, "p", slog.New(slog.DiscardHandler)
 	})
@@ -79,7 +80,7 @@ func (f *follower) key(rel *cdc.Relation) []int {
 // plainly will not be.
 func (f *follower) use(t testing.TB, names ...string) []*schema.Table {
 	t.Helper()
-	loaded := f.load(t, "public")
+	loaded := f.load(t, f.space)
 	out := make([]*schema.Table, len(names))
 	clear(f.tables)
 	for i, n := range names {

@@ -2,6 +2,8 @@ package introspect
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 
@@ -91,9 +93,16 @@ ORDER BY 1, 2, 3`, r.oids, r.db.Roles)
 	if err := r.trusted(ctx, out.Functions); err != nil {
 		return err
 	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%+v", out.Functions)
+	for i := range r.db.Tables {
+		t := &r.db.Tables[i]
+		fmt.Fprintf(h, "%d %t %+v %+v %v", t.OID, t.RowSecurity, t.Policies, t.Access, t.Trusted)
+		out.Tables = append(out.Tables, t)
+	}
+	out.Version = hex.EncodeToString(h.Sum(nil))
 	for i := range r.db.Tables {
 		r.db.Tables[i].Related = out
-		out.Tables = append(out.Tables, &r.db.Tables[i])
 	}
 	r.db.Tables = r.db.Tables[:r.annotated:r.annotated]
 	return nil
