@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,4 +228,37 @@ func TestSetupOverwritesNoSettings(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "rowtide.yaml is there already") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// TestHelpTeaches: each command that people begin with has an example that can be pasted, and that
+// the program takes.
+func TestHelpTeaches(t *testing.T) {
+	t.Chdir(t.TempDir())
+	var c commands
+	parser, err := newParser(&c, &configFile{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range parser.Model.Leaves(true) {
+		path := strings.TrimPrefix(command.Path(), "rowtide ")
+		if path == "version" || strings.HasPrefix(path, "bench") {
+			continue
+		}
+		examples := regexp.MustCompile(`(?m)^ +(rowtide [^|>\n]*)`).FindAllStringSubmatch(command.Detail, -1)
+		if len(examples) == 0 && path != "completion" {
+			t.Errorf("the help of %s has no example:\n%s", path, command.Detail)
+		}
+		for _, e := range examples {
+			for _, word := range strings.Fields(e[1]) {
+				name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
+				if strings.HasPrefix(word, "--") && !strings.Contains(name, "'") && !hasFlag(parser.Model.Node, name) {
+					t.Errorf("%s: there is no flag %s", e[1], word)
+				}
+			}
+		}
+	}
+}
+
+func hasFlag(app *kong.Node, name string) bool {
+	return slices.Contains(settingNames(app), name)
 }

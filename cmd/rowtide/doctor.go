@@ -27,7 +27,10 @@ func (doctorCmd) Help() string {
 	return `Give it the URL, roles, schemas, slot and publication that serve gets; with --admin-url it sees more. It changes nothing.
 
 Each finding is a line with its severity, what is concerned and what is wrong, and below it what mends it: SQL to run as an
-administrator, or a command. The exit status is 1 where a finding is fatal.`
+administrator, or a command. The exit status is 1 where a finding is fatal.
+
+  rowtide doctor # with the settings of rowtide.yaml
+  rowtide doctor --admin-url postgres://postgres@localhost/app --roles web_user --json`
 }
 
 func (c doctorCmd) Run(ctx context.Context, s streams) error {

@@ -19,6 +19,13 @@ type migrateUpCmd struct {
 	DryRun   bool   `help:"Print the SQL and change nothing."`
 }
 
+// Help is shown between the summary and the flags.
+func (migrateUpCmd) Help() string {
+	return `setup does it too; it is needed by itself where a new version of Rowtide says so:
+
+  rowtide migrate up --admin-url postgres://postgres@localhost/app`
+}
+
 func (c migrateUpCmd) Run(ctx context.Context, s streams) error {
 	report, err := migrations.Up(ctx, migrations.UpConfig{AdminURL: c.AdminURL, DryRun: adminFlags{DryRun: c.DryRun}.sql(s)})
 	_, _ = io.WriteString(s.Err, report.String())
@@ -31,6 +38,14 @@ type migrateDownCmd struct {
 	DryRun   bool     `help:"Print the SQL and change nothing."`
 }
 
+// Help is shown between the summary and the flags.
+func (migrateDownCmd) Help() string {
+	return `Stop the service first. Nothing stays behind but what others have come to use:
+
+  rowtide migrate down --admin-url postgres://postgres@localhost/app --dry-run
+  rowtide migrate down --admin-url postgres://postgres@localhost/app`
+}
+
 func (c migrateDownCmd) Run(ctx context.Context, s streams) error {
 	report, err := migrations.Down(ctx, migrations.DownConfig{
 		AdminURL: c.AdminURL, Slots: c.Slot, DryRun: adminFlags{DryRun: c.DryRun}.sql(s),
@@ -41,6 +56,11 @@ func (c migrateDownCmd) Run(ctx context.Context, s streams) error {
 
 type migrateStatusCmd struct {
 	AdminURL string `help:"URL of a superuser or owner." placeholder:"URL" required:""`
+}
+
+// Help is shown between the summary and the flags.
+func (migrateStatusCmd) Help() string {
+	return `  rowtide migrate status --admin-url postgres://postgres@localhost/app`
 }
 
 func (c migrateStatusCmd) Run(ctx context.Context, s streams) error {

@@ -14,6 +14,13 @@ type schemaCmd struct {
 	Role        string   `help:"Role whose schema is printed." required:""`
 }
 
+// Help is shown between the summary and the flags.
+func (schemaCmd) Help() string {
+	return `For code generators, and to see what a role may read:
+
+  rowtide schema --database-url postgres://postgres@localhost/app --role web_user > schema.graphql`
+}
+
 func (c schemaCmd) Run(ctx context.Context, s streams) error {
 	sdl, problems, err := rowtide.SDL(ctx, rowtide.ReadConfig{URL: c.DatabaseURL, Schemas: c.Schemas, Annotations: c.Annotations}, c.Role)
 	if err != nil {
