@@ -14,7 +14,7 @@ import (
 // Tables that are not as tables in textbooks are: after each step the subscriber has what SELECT
 // gives.
 //
-// Covers C45, C47, C60, C61, C62, C71, C82, C83.
+// Covers C45, C47, C60, C62, C82, C83.
 func TestAwkwardTablesAreFollowedExactly(t *testing.T) {
 	t.Parallel()
 	wide := make([]string, 1500)
@@ -140,7 +140,7 @@ func TestAwkwardTablesAreFollowedExactly(t *testing.T) {
 // A table that leaves the publication is not served any more, and what commits meanwhile is not
 // missed in silence: who resumes from before starts over.
 //
-// Covers C80, C81, C122.
+// Covers C80, C122.
 func TestATableThatLeavesThePublicationEndsItsSubscriptions(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

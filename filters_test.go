@@ -240,7 +240,7 @@ func number(t *testing.T, s string) int {
 
 // Random conditions keep the rows that SELECT keeps, in snapshots and in the stream.
 //
-// Covers C90, C91, C93, S39, S41.
+// Covers C90, C91, C93.
 func TestFiltersKeepTheRowsThatSelectKeeps(t *testing.T) {
 	const rows, conditions, atOnce = 40, 600, 40
 	seed := workloadSeed(t)
