@@ -93,3 +93,34 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+// TestACursorMissesNothingThatWasOpen resumes behind a transaction that began later and committed
+// earlier than another: the other comes.
+//
+// Covers C111.
+func TestACursorMissesNothingThatWasOpen(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "")
+	until(t, c, isKind("LIVE"))
+	conn, err := db.Pool(t).Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(t.Context(), "BEGIN; INSERT INTO notes VALUES (1, 'ana', 'began first')"); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, "INSERT INTO notes VALUES (2, 'ana', 'committed first')")
+	cursor := until(t, c, isKind("INSERT")).Cursor
+	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	again := subscribeNotes(t, s, role, fmt.Sprintf("(after: %q)", cursor))
+	if f := until(t, again, isKind("INSERT")); string(f.Row["id"]) != "1" {
+		t.Errorf("want the insert of 1, got %s", f)
+	}
+}

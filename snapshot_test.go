@@ -40,7 +40,7 @@ func TestACommitDuringASnapshotIsSeenExactlyOnce(t *testing.T) {
 	writes, stop := context.WithCancel(ctx)
 	var writing sync.WaitGroup
 	for n := range uint64(2) {
-		writing.Go(func() { countUp(writes, t, db, n, rows) })
+		writing.Go(func() { countUp(ctx, writes.Done(), t, db, n, rows) })
 	}
 	var reading errgroup.Group
 	counted := make([]counter, clients)
@@ -77,8 +77,9 @@ func TestACommitDuringASnapshotIsSeenExactlyOnce(t *testing.T) {
 	}
 }
 
-// countUp commits transactions that count up a few rows from anywhere in the table.
-func countUp(ctx context.Context, t *testing.T, db *pgtest.DB, seed uint64, rows int) {
+// countUp commits transactions that count up a few rows from anywhere in the table, until it is
+// stopped; the last one has then been answered.
+func countUp(ctx context.Context, stop <-chan struct{}, t *testing.T, db *pgtest.DB, seed uint64, rows int) {
 	t.Helper()
 	dice := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a test's dice
 	conn, err := pgx.Connect(ctx, db.Admin)
@@ -87,10 +88,15 @@ func countUp(ctx context.Context, t *testing.T, db *pgtest.DB, seed uint64, rows
 		return
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	for ctx.Err() == nil {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
 		first := 2 + dice.IntN(rows/4)
 		_, err := conn.Exec(ctx, "UPDATE counters SET n = n + 1 WHERE id IN ($1, $2, $3, $4)", first, first+rows/4, first+rows/2, first+3*(rows/4)-2)
-		if err != nil && ctx.Err() == nil {
+		if err != nil {
 			t.Error(err)
 			return
 		}
@@ -102,6 +108,7 @@ type counter struct {
 	subscribed bool
 	n          map[string]int
 	changes    int
+	each       func() // nil, or called at each frame of a row
 }
 
 // read reads up to LIVE, or up to the count -1.
@@ -149,5 +156,44 @@ func (c *counter) read(ctx context.Context, socket *client.Client, until string)
 			c.changes++
 		}
 		c.n[id] = n
+		if c.each != nil {
+			c.each()
+		}
+	}
+}
+
+// TestASnapshotWhoseConnectionsDieIsWholeAllTheSame ends the sessions that read a snapshot, several
+// times while a client takes it: it goes on with the next portion, or starts over behind a RESET. The
+// client has each row once, and all of them.
+//
+// Covers C105.
+func TestASnapshotWhoseConnectionsDieIsWholeAllTheSame(t *testing.T) {
+	t.Parallel()
+	const rows = 30_000
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, `CREATE TABLE counters (id int PRIMARY KEY, n int NOT NULL, filler text);
+		ALTER TABLE counters REPLICA IDENTITY FULL;
+		INSERT INTO counters SELECT n, 0, repeat('x', 40) FROM generate_series(1, `+strconv.Itoa(rows)+`) n;
+		GRANT SELECT ON counters TO `+role+`;
+		COMMENT ON TABLE counters IS '@subscribe(rowSecurity: NOT_REQUIRED)'`)
+	cfg := settings(t, db, role)
+	cfg.QueueBytes = 64 << 10
+	s := start(t, cfg)
+	ended := 0
+	var c counter
+	c.each = func() {
+		if ended < 3 && len(c.n) == 8000*(ended+1) {
+			ended++
+			db.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rowtide snapshot' AND datname = current_database()`)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := c.read(ctx, s.dial(t, role, map[string]any{"sub": "ana"}), "LIVE"); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.n) != rows || ended != 3 {
+		t.Errorf("%d rows came, want %d; sessions were ended %d times", len(c.n), rows, ended)
 	}
 }

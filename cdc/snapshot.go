@@ -14,6 +14,16 @@ type Snapshot struct {
 	// InProgress are the transactions between Xmin and Xmax that the snapshot does not see,
 	// ascending.
 	InProgress []uint64
+	// End is where the WAL ended just after the snapshot was taken, 0 where that is not known:
+	// it sees nothing that commits there or behind, whatever the transaction's id. After a crash
+	// PostgreSQL gives ids anew whose transactions left no trace in the WAL.
+	End LSN
+}
+
+// SeesCommit tells whether the effects of the transaction with this id, which committed at an LSN,
+// are in the snapshot.
+func (s Snapshot) SeesCommit(xid uint32, commit LSN) bool {
+	return (s.End == 0 || commit < s.End) && s.Sees(xid)
 }
 
 // ParseSnapshot reads the text of a pg_snapshot, "xmin:xmax:xip,xip".

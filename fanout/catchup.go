@@ -351,12 +351,6 @@ func (s *Subscription) cover(p portion) {
 	s.seen.add(p)
 }
 
-func (s *Subscription) saw(xid uint32) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.sawLocked(xid)
-}
-
 func (s *Subscription) attached() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -33,7 +33,7 @@ func (c *cover) add(p portion) {
 	if n := len(c.portions); n > 0 {
 		last := &c.portions[n-1]
 		if last.seen.Xmin == p.seen.Xmin && last.seen.Xmax == p.seen.Xmax && slices.Equal(last.seen.InProgress, p.seen.InProgress) {
-			last.upTo = p.upTo
+			last.upTo, last.seen.End = p.upTo, min(last.seen.End, p.seen.End)
 			return
 		}
 	}
@@ -45,21 +45,23 @@ func (c *cover) complete() bool {
 	return n > 0 && c.portions[n-1].upTo == nil
 }
 
-// newest is the end of the transaction ids that any portion may have seen.
-func (c *cover) newest() uint64 {
-	var n uint64
+// past tells that nothing of what follows a transaction in the stream can have been seen.
+func (c *cover) past(xid uint32, commit cdc.LSN) bool {
 	for i := range c.portions {
-		n = max(n, c.portions[i].seen.Xmax)
+		seen := &c.portions[i].seen
+		if seen.End == 0 && int32(xid-uint32(seen.Xmax)) <= farPast || commit < seen.End { //nolint:gosec // the signed distance is the point
+			return false
+		}
 	}
-	return n
+	return c.complete()
 }
 
 // saw tells whether every portion, or any, has the effects of a transaction. Until all are read the
 // answer is not known of every one.
-func (c *cover) saw(xid uint32) (every, some bool) {
+func (c *cover) saw(xid uint32, commit cdc.LSN) (every, some bool) {
 	every = c.complete()
 	for i := range c.portions {
-		if c.portions[i].seen.Sees(xid) {
+		if c.portions[i].seen.SeesCommit(xid, commit) {
 			some = true
 		} else {
 			every = false
@@ -76,7 +78,7 @@ func (c *cover) sawFrame(f *frame) bool {
 		}
 		return c.compare(p.upTo, image)
 	})
-	return i < len(c.portions) && c.portions[i].seen.Sees(f.xid)
+	return i < len(c.portions) && c.portions[i].seen.SeesCommit(f.xid, f.pos.Commit)
 }
 
 // Types whose order is that of PostgreSQL when they are compared here, by their OIDs in

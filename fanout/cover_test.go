@@ -65,7 +65,7 @@ func TestACoverKnowsWhatItsPortionsSaw(t *testing.T) {
 	if len(c.portions) != 2 {
 		t.Errorf("%d portions, want those of one snapshot to be one", len(c.portions))
 	}
-	if every, some := c.saw(99); every || !some {
+	if every, some := c.saw(99, 1); every || !some {
 		t.Errorf("before all is read: every %v, some %v", every, some)
 	}
 	if c.sawFrame(&frame{image: texts("21"), xid: 99}) {
@@ -73,7 +73,7 @@ func TestACoverKnowsWhatItsPortionsSaw(t *testing.T) {
 	}
 	c.add(portion{seen: cdc.Snapshot{Xmin: 110, Xmax: 110}})
 	for xid, want := range map[uint32][2]bool{99: {true, true}, 105: {false, true}, 111: {false, false}} {
-		if every, some := c.saw(xid); every != want[0] || some != want[1] {
+		if every, some := c.saw(xid, 1); every != want[0] || some != want[1] {
 			t.Errorf("transaction %d: every %v, some %v", xid, every, some)
 		}
 	}
@@ -121,5 +121,23 @@ func TestPortionsAreSharedByWhoMayUseThem(t *testing.T) {
 	done()
 	if len(p.reading) != 0 || p.bytes != 0 {
 		t.Error("nobody needs them any more, and they are kept")
+	}
+}
+
+// TestAnIDThatIsGivenAnewWasNotSeen: after a crash PostgreSQL gives the ids of transactions anew
+// that left no trace in the WAL. A snapshot from before takes them for those it saw end.
+//
+// Covers C42.
+func TestAnIDThatIsGivenAnewWasNotSeen(t *testing.T) {
+	t.Parallel()
+	c := &cover{}
+	c.add(portion{seen: cdc.Snapshot{Xmin: 100, Xmax: 100, End: 5000}})
+	for commit, want := range map[cdc.LSN]bool{4999: true, 5000: false, 6000: false} {
+		if every, _ := c.saw(99, commit); every != want {
+			t.Errorf("committed at %d: seen %v", commit, every)
+		}
+	}
+	if c.past(99, 4999) || !c.past(99, 5000) {
+		t.Error("what was seen ends where the WAL ended")
 	}
 }

@@ -277,7 +277,7 @@ func (s *Subscription) concerned(tx *cdc.Transaction) bool {
 }
 
 func (s *Subscription) concernedLocked(tx *cdc.Transaction) bool {
-	return s.phase != detached && tx.Commit > s.start.Commit && !s.sawLocked(tx.XID)
+	return s.phase != detached && tx.Commit > s.start.Commit && !s.sawLocked(tx.XID, tx.Commit)
 }
 
 // farPast is how many transaction ids behind a snapshot's end nothing can follow in the stream
@@ -287,27 +287,27 @@ const farPast = 1 << 24
 
 // sawLocked tells whether the snapshot that the subscription started from has all effects of a
 // transaction already.
-func (s *Subscription) sawLocked(xid uint32) bool {
-	every, _ := s.sightLocked(xid)
+func (s *Subscription) sawLocked(xid uint32, commit cdc.LSN) bool {
+	every, _ := s.sightLocked(xid, commit)
 	return every
 }
 
 // sightLocked is what the snapshot's portions have seen of a transaction: all of them, or any.
-func (s *Subscription) sightLocked(xid uint32) (every, some bool) {
+func (s *Subscription) sightLocked(xid uint32, commit cdc.LSN) (every, some bool) {
 	if s.seen == nil || xid == 0 {
 		return false, false
 	}
-	if s.seen.complete() && int32(xid-uint32(s.seen.newest())) > farPast { //nolint:gosec // the signed distance is the point
+	if s.phase == live && s.seen.past(xid, commit) { // else older frames may be held, or be replayed
 		s.seen = nil
 		return false, false
 	}
-	return s.seen.saw(xid)
+	return s.seen.saw(xid, commit)
 }
 
 // sawFrameLocked tells whether the snapshot has all of a frame's transaction, and whether it has
 // what the frame says: of one without an image, whether any portion has.
 func (s *Subscription) sawFrameLocked(f *frame) (every, this bool) {
-	every, some := s.sightLocked(f.xid)
+	every, some := s.sightLocked(f.xid, f.pos.Commit)
 	if !every && some && f.image != nil {
 		return false, s.seen.sawFrame(f)
 	}
@@ -318,7 +318,7 @@ func (s *Subscription) sawFrameLocked(f *frame) (every, this bool) {
 // a run. The reason is why that cannot be told: the snapshot was being read while the table was
 // emptied.
 func (s *Subscription) unseenLocked(tx *cdc.Transaction, frames []frame, r run) ([]frame, run, string) {
-	if _, some := s.sightLocked(tx.XID); !some {
+	if _, some := s.sightLocked(tx.XID, tx.Commit); !some {
 		return frames, r, ""
 	}
 	var out []frame

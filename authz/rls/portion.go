@@ -48,3 +48,42 @@ func (r *reader) within() string {
 	}
 	return fmt.Sprintf("%s ORDER BY %s LIMIT %d", where, key, portionRows+fetchRows)
 }
+
+// flushWait bounds the wait for the WAL to be flushed, flushEvery paces it.
+const (
+	flushWait  = 500 * time.Millisecond
+	flushEvery = 2 * time.Millisecond
+)
+
+// findEnd notes where the WAL ends behind the snapshot, and waits until it is flushed up to there:
+// then a crash does not make PostgreSQL give ids anew that the snapshot takes for ended. What nobody
+// flushes for so long is of a transaction that is still open, and no longer waited for.
+func (r *reader) findEnd(ctx context.Context, snapshot *cdc.Snapshot) error {
+	for late := time.Now().Add(flushWait); ; {
+		result := r.s.conn.ExecParams(ctx, "SELECT pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text, pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text", nil, nil, nil, nil).Read()
+		if result.Err != nil {
+			return &lostError{result.Err}
+		}
+		end, err := cdc.ParseLSN(string(result.Rows[0][0]))
+		if err != nil {
+			return &lostError{err}
+		}
+		flushed, err := cdc.ParseLSN(string(result.Rows[0][1]))
+		if err != nil {
+			return &lostError{err}
+		}
+		if snapshot.End == 0 {
+			snapshot.End = end
+		}
+		if flushed >= snapshot.End || time.Now().After(late) {
+			return nil
+		}
+		timer := time.NewTimer(flushEvery)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}

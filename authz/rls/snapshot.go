@@ -176,7 +176,7 @@ func (r *reader) open(ctx context.Context) (cdc.Snapshot, error) {
 		case stale:
 			return snapshot, &schema.Error{Code: schema.ResyncRequired, Reason: "policy_changed", Message: "the table has changed"}
 		case sees(snapshot, r.settled):
-			return snapshot, nil
+			return snapshot, r.findEnd(ctx, &snapshot)
 		}
 		if _, err := r.talk(ctx, func(p *pgconn.Pipeline) { control(p, rollback) }); err != nil {
 			return snapshot, err
