@@ -187,6 +187,7 @@ func (g *Postgres) prove(ctx context.Context, j *judgement, tasks []*task) []*ta
 		case g.breakers.isProven(t.plan):
 			rest = append(rest, t)
 		case g.suspended(j, t): //nolint:contextcheck // nobody waits for what is tried aside
+			j.follow(t)
 		default:
 			g.judge(ctx, j, []*task{t}, false)
 			g.finish(j, t)
@@ -204,6 +205,7 @@ func (g *Postgres) finish(j *judgement, t *task) {
 	if t.fast != nil {
 		g.reconcile(j, t)
 	}
+	j.follow(t)
 }
 
 func (b *breakers) isProven(p *plan) bool {

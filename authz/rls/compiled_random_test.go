@@ -200,7 +200,11 @@ func decisions(t *testing.T) int {
 func TestCompiledPoliciesAgreeWithPostgres(t *testing.T) {
 	t.Parallel()
 	r := grammar{rand.New(rand.NewPCG(seed(t), 2))}
-	w := newWorld(t, 2, compiledWorld)
+	world := compiledWorld
+	if r.IntN(2) == 0 { // principals are told apart where no column is of a domain
+		world = strings.Replace(world, "mail app.mail, count app.count", "mail varchar(9), count int", 1)
+	}
+	w := newWorld(t, 2, world)
 	compiler := w.newJudge(t, func(c *rls.Config) { c.Compile = true })
 	atAll, compiled, inProcess, visible, narrowed, most := 0, 0, 0, 0, 0, decisions(t)
 	batch, people := 10, 24
@@ -241,9 +245,14 @@ func TestCompiledPoliciesAgreeWithPostgres(t *testing.T) {
 			who[i] = r.principal(w)
 		}
 		if len(ways) == 0 || ways[0].Way != "compiled" {
-			who = who[:4]
-			n := narrows(t, compiler, tab, images, who, w.ask(t, tab, images, who...))
-			if narrowed += n; t.Failed() {
+			who = who[:8]
+			asked, shared := w.ask(t, tab, images, who...), w.askOf(t, compiler, tab, images, who...)
+			for i := range who { // some of whom the policies cannot tell apart
+				if !slices.Equal(asked[i], shared[i]) {
+					t.Errorf("as %s %v: verdicts %v, %v of Postgres", who[i].Role, who[i].Settings, shared[i], asked[i])
+				}
+			}
+			if narrowed += narrows(t, compiler, tab, images, who, asked); t.Failed() {
 				t.Fatalf("round %d\n%s", round, policies.String())
 			}
 			continue

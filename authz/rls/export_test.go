@@ -1,6 +1,10 @@
 package rls
 
-import "github.com/rowtide/rowtide/schema"
+import (
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/schema"
+)
 
 // Mistake makes the compiled policies of a role give the opposite of what they should.
 func (g *Postgres) Mistake(t *schema.Table, role string) {
@@ -19,4 +23,11 @@ func (g *Postgres) UseTables(tables ...*schema.Table) { g.use(tables) }
 // and whether they ask other tables at all.
 func (g *Postgres) Unkept(t *schema.Table, role string) (why string, asks bool) {
 	return g.notKept(t, role), g.keptBy(t, role) != nil
+}
+
+// Asks tells for how many principals Postgres would be asked.
+func (g *Postgres) Asks(t *schema.Table, images []cdc.Row, principals []*authz.Principal) int {
+	j := g.judgement(authz.Question{Table: t, Images: images, Principals: principals})
+	j.findKnown()
+	return len(g.share(g.tasks(j)))
 }

@@ -63,6 +63,10 @@ type task struct {
 	// answered and failed tell what came of asking: that a policy was evaluated, that it took
 	// too long or ended the session.
 	answered, failed bool
+	// followers are tasks of principals whom the policies treat alike: they get the same. Notes
+	// are what was audited, for them too.
+	followers []*task
+	notes     []note
 }
 
 // Judge gives the verdict of each principal on each image: [principal][image]. Its error is
@@ -74,7 +78,7 @@ func (g *Postgres) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdi
 	j := g.judgement(q)
 	defer j.audit.flush()
 	j.findKnown()
-	tasks := g.prove(ctx, j, g.tasks(j)) //nolint:contextcheck // nobody waits for what is tried aside
+	tasks := g.prove(ctx, j, g.share(g.tasks(j))) //nolint:contextcheck // nobody waits for what is tried aside
 	var wg sync.WaitGroup
 	for _, group := range split(tasks, g.cfg.Conns) {
 		wg.Go(func() { g.judge(ctx, j, group, false) })
@@ -365,4 +369,7 @@ func (j *judgement) decide(t *task, images []int, v authz.Verdict, reason, sqlst
 	}
 	t.failed = t.failed || reason == "connection_lost" || reason == "policy_failed" && sqlstate == queryCanceled
 	j.audit.add(t, event, reason, sqlstate, len(images))
+	if len(t.followers) > 0 {
+		t.notes = append(t.notes, note{event, reason, sqlstate, len(images)})
+	}
 }

@@ -24,6 +24,9 @@ type plan struct {
 	// hint tells what narrows the images that the role may see: the predicate, or as much of it
 	// as is compiled; nil for nothing.
 	hint *predicate
+	// share is what the policies read of a principal, where they are not compiled; nil where that
+	// is not certain.
+	share *predicate
 	// eval takes a text[] of images and gives a boolean[].
 	eval string
 	// probe takes one image and tells whether Postgres can read it at all.

@@ -201,7 +201,7 @@ func (g *Postgres) plan(t *schema.Table, role string) *plan {
 	if g.cfg.Compile && p.fixed == 0 {
 		p.predicate = compile(t.Def, role, g.keeps.asking(t.Def))
 		if p.hint = p.predicate; p.hint == nil {
-			p.hint = compileHint(t.Def, role)
+			p.hint, p.share = compileHint(t.Def, role), compileShare(t.Def, role)
 		}
 	}
 	g.plans[key] = p
