@@ -75,7 +75,7 @@ func (c *clients) obey(ctx context.Context, o order) (*report, error) {
 }
 
 // connecting is how many sockets are opened at once.
-const connecting = 64
+const connecting = 16
 
 // patience is how long the clients wait for anything while nothing comes.
 const patience = time.Minute

@@ -250,7 +250,7 @@ func acknowledged(ctx context.Context, conn *pgx.Conn, slot, end string) error {
 		if err != nil || there {
 			return err
 		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}

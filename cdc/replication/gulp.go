@@ -24,7 +24,7 @@ type gulp struct {
 }
 
 const (
-	// sipBytes is what is read at once on a quiet stream, gulpBytes in a backlog.
+	// sipBytes is what is read at once until there is a backlog, gulpBytes from then on.
 	sipBytes  = 16 << 10
 	gulpBytes = 1 << 20
 	// A backlog is streakReads reads that follow each other within streakTime; it ends with a rest
@@ -62,10 +62,10 @@ func (g *gulp) rests(now time.Time) bool {
 	case g.resting && g.last >= leastGulp:
 		return true
 	case g.resting:
-		g.resting, g.streak, g.buf = false, 0, make([]byte, sipBytes)
+		g.resting, g.streak = false, 0
 	case g.streak >= streakReads:
-		if g.resting = now.Sub(g.began) < streakTime; g.resting {
-			g.buf = make([]byte, gulpBytes)
+		if g.resting = now.Sub(g.began) < streakTime; g.resting && len(g.buf) < gulpBytes {
+			g.buf = make([]byte, gulpBytes) // kept: where there was a backlog there will be another
 		}
 		g.streak, g.began = 0, now
 	case g.streak <= 1:

@@ -71,7 +71,7 @@ func TestOnlyABacklogIsRestedIn(t *testing.T) {
 		t.Errorf("rested %d times in a backlog", n)
 	}
 	read(t, g, &now, time.Millisecond, 100, 100)
-	if n := read(t, g, &now, time.Millisecond, slices.Repeat([]int{200}, 100)...); n != 0 || len(g.buf) != sipBytes {
-		t.Errorf("rested %d times behind the backlog, with a buffer of %d bytes", n, len(g.buf))
+	if n := read(t, g, &now, time.Millisecond, slices.Repeat([]int{200}, 100)...); n != 0 {
+		t.Errorf("rested %d times behind the backlog", n)
 	}
 }
