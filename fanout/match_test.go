@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"testing"
@@ -26,9 +27,8 @@ func (noRows) Snapshot(context.Context, *authz.Principal, *schema.Table, []bool,
 	return nil
 }
 
-// rig is a dispatcher that does not run, with live subscriptions of one principal to a table, and
-// an update that all of them get.
-func rig(tb testing.TB, subscriptions int, where func(i int) string) (*Dispatcher, *cdc.Batch, []*Subscription) {
+// notes is a table with a policy's place, and nothing else.
+func notes(tb testing.TB) *schema.Catalog {
 	tb.Helper()
 	column := func(n int16, name string) schema.ColumnDef {
 		return schema.ColumnDef{
@@ -49,6 +49,14 @@ func rig(tb testing.TB, subscriptions int, where func(i int) string) (*Dispatche
 	for _, p := range problems {
 		tb.Fatalf("catalog: %+v", p)
 	}
+	return c
+}
+
+// rig is a dispatcher that does not run, with live subscriptions of one principal to a table, and
+// an update that all of them get.
+func rig(tb testing.TB, subscriptions int, where func(i int) string) (*Dispatcher, *cdc.Batch, []*Subscription) {
+	tb.Helper()
+	c := notes(tb)
 	rel := &cdc.Relation{OID: 1, Schema: "public", Name: "notes", Identity: cdc.IdentityFull, Columns: []cdc.Column{{Name: "id", Type: 25}, {Name: "text", Type: 25}}}
 	b := &cdc.Batch{Transaction: cdc.Transaction{XID: 1, Commit: 100}, Last: true, Events: []cdc.Event{{
 		Op: cdc.Update, Relation: rel,
@@ -165,5 +173,51 @@ func BenchmarkMatch(b *testing.B) {
 				lanes[0].end()
 			}
 		})
+	}
+}
+
+// What is held back until the end of a transaction is not lost where a new catalog has the
+// subscription change its class in the middle of it.
+func TestLastIsToldOverAChangeOfTheCatalog(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]bool{"more follows": true, "nothing follows": false} {
+		d, b, _ := rig(t, 1, all)
+		c := d.registry.present()
+		p := authz.NewPrincipal("web_user", "ann", nil, time.Time{})
+		req := schema.Request{Query: "subscription { notes { transaction { last } } }"}
+		v, err := compile(c, p, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newSubscription(d, d.Open(p), req, v, nil)
+		s.phase = live
+		if added, err := d.registry.add(s, 1, c); !added || err != nil {
+			t.Fatalf("add: %v, %v", added, err)
+		}
+		first, second := *b, *b
+		first.Last = false
+		second.Events = []cdc.Event{b.Events[0]}
+		second.Events[0].Seq = 1
+		want := []string{`"last":false`, `"last":true`}
+		if !more {
+			second.Events, want = nil, want[1:]
+		}
+		if err := d.dispatch(t.Context(), &first); err != nil {
+			t.Fatal(err)
+		}
+		before := s.class
+		d.use(notes(t))
+		if err := d.dispatch(t.Context(), &second); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Take(nil)
+		if err != nil || len(got) != len(want) || s.class == before {
+			t.Fatalf("%s: %q, %v", name, got, err)
+		}
+		for i := range want {
+			if !bytes.Contains(got[i], []byte(want[i])) {
+				t.Errorf("%s: frame %d is %s, want %s", name, i, got[i], want[i])
+			}
+		}
 	}
 }
