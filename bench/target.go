@@ -32,12 +32,12 @@ func Target(ctx context.Context, cfg TargetConfig) (*Result, error) {
 			*d.v = d.otherwise
 		}
 	}
-	return onBed(ctx, bedConfig{schema: schema, clients: true, queueBytes: 64 << 20, profile: cfg.Profile}, func(ctx context.Context, b *bed) (*Result, error) {
-		return b.target(ctx, cfg)
+	return onBed(ctx, bedConfig{schema: schema, clients: true, queueBytes: 64 << 20, profile: cfg.Profile}, func(_ context.Context, b *bed) (*Result, error) {
+		return b.target(cfg)
 	})
 }
 
-func (b *bed) target(ctx context.Context, cfg TargetConfig) (*Result, error) {
+func (b *bed) target(cfg TargetConfig) (*Result, error) {
 	sockets := (cfg.Subscribers + cfg.PerSocket - 1) / cfg.PerSocket
 	subscribers := sockets * cfg.PerSocket
 	if _, err := b.load.do(order{Do: doOpen, Address: b.address(), Sockets: sockets, PerSocket: cfg.PerSocket, Query: feedQuery, Subject: "u{socket}"}); err != nil {

@@ -149,7 +149,7 @@ func (c *conn) serve(ctx context.Context) {
 // read does what the client's messages ask for, one after the other.
 func (c *conn) read(ctx context.Context) {
 	for {
-		kind, data, err := c.message()
+		kind, data, err := c.message() //nolint:contextcheck // closing what is below ends it
 		if errors.Is(err, websocket.ErrMessageTooBig) {
 			c.close(closing{codeTooBig, "message is too big"}) // reads what is on its way, so that the client sees this
 		}

@@ -161,14 +161,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.ws = ws
 	// In a goroutine of its own, since that of the request keeps its stack and buffers.
-	go func() {
+	go func() { //nolint:contextcheck // it outlives the request
 		defer h.remove(c)
 		if full != nil {
 			h.denied(address, string(schema.LimitExceeded))
 			c.closeFor(full)
 			return
 		}
-		c.serve(context.Background()) // it outlives the request
+		c.serve(context.Background())
 	}()
 }
 

@@ -69,7 +69,7 @@ func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return n, rw, err
 	}
-	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	early, err := rw.Peek(rw.Reader.Buffered())
 	if err != nil {
 		return n, rw, err
 	}
