@@ -40,8 +40,8 @@ func refused(t *testing.T, err error, code schema.Code, message string) {
 	}
 }
 
-func ann(role, subject string) *authz.Principal {
-	return authz.NewPrincipal(role, subject, nil, time.Time{})
+func user(subject string) *authz.Principal {
+	return authz.NewPrincipal("r", subject, nil, time.Time{})
 }
 
 // Covers S07, S11.
@@ -51,20 +51,20 @@ func TestEachScopeHasItsBoundAndGivesBack(t *testing.T) {
 	a, b := connect(t, l, "203.0.113.1"), connect(t, l, "203.0.113.1")
 	_, err := l.Connect("203.0.113.1", "http")
 	refused(t, err, schema.LimitExceeded, "this address has 2 connections")
-	if err := a.Authenticate(ann("r", "ann")); err != nil {
+	if err := a.Authenticate(user("ann")); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, b.Authenticate(ann("r", "ann")), schema.LimitExceeded, "this user has 1 connections")
+	refused(t, b.Authenticate(user("ann")), schema.LimitExceeded, "this user has 1 connections")
 	b.Close()
 	b.Close()
 	c, d := connect(t, l, "203.0.113.2"), connect(t, l, "2001:db8::1")
 	for _, x := range []*authz.Client{c, d} {
-		if err := x.Authenticate(ann("r", "")); err != nil { // nobody in particular
+		if err := x.Authenticate(user("")); err != nil { // nobody in particular
 			t.Fatal(err)
 		}
 	}
 	e := connect(t, l, "203.0.113.3")
-	refused(t, e.Authenticate(ann("r", "eve")), schema.LimitExceeded, "this role has 3 connections")
+	refused(t, e.Authenticate(user("eve")), schema.LimitExceeded, "this role has 3 connections")
 	_, err = l.Connect("203.0.113.4", "http")
 	refused(t, err, schema.LimitExceeded, "the server has 4 connections")
 	e.Close()
@@ -90,7 +90,7 @@ func TestWhoHasNotSaidWhoHeIsHoldsLess(t *testing.T) {
 	a := connect(t, l, "203.0.113.1")
 	_, err := l.Connect("203.0.113.1", "websocket")
 	refused(t, err, schema.LimitExceeded, "this address has 1 pending")
-	if err := a.Authenticate(ann("r", "ann")); err != nil {
+	if err := a.Authenticate(user("ann")); err != nil {
 		t.Fatal(err)
 	}
 	connect(t, l, "203.0.113.1")
@@ -102,7 +102,7 @@ func TestChurnIsHeldToARateAndTheRateComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := limits(t, "operations.principal=2", "operations.connection=1000", "connects.address=1")
 		a := connect(t, l, "203.0.113.1")
-		if err := a.Authenticate(ann("r", "ann")); err != nil {
+		if err := a.Authenticate(user("ann")); err != nil {
 			t.Fatal(err)
 		}
 		for range 10 { // five seconds' worth
