@@ -30,6 +30,9 @@ type feed struct {
 	folder  *fold.Folder
 	xid     uint32
 	log     *slog.Logger
+	// unsettled are transactions that were open at the start, and where they were found to have
+	// ended, 0 while they have not. Guarded by mu.
+	unsettled map[uint32]cdc.LSN
 	// promised is when a position was last published while nothing happened.
 	promised time.Time
 
@@ -104,6 +107,7 @@ func (f *feed) Handle(ctx context.Context, data []byte) error {
 	switch m := m.(type) {
 	case *pgoutput.Begin:
 		f.xid = m.XID
+		f.began(m.XID)
 		f.folder.Begin()
 	case *pgoutput.Change:
 		f.folder.Add(m.Event)

@@ -15,6 +15,8 @@ const (
 	reasonSlotLost    = "slot_lost"
 	reasonTimeline    = "timeline"
 	reasonUndecodable = "undecodable"
+	// reasonUnsettled: a snapshot may not have seen what was handed on before a restart.
+	reasonUnsettled = "retention"
 )
 
 // met is told which server the stream goes on from. Where that was promoted, and had all that
@@ -94,7 +96,7 @@ func (s *source) cursorConfig(secret string) fanout.CursorConfig {
 // gap tells the subscribers of every table that changes before a position are lost.
 func (f *feed) gap(ctx context.Context, before cdc.LSN, reason string) error {
 	_, newest := f.bus.Window()
-	if newest.Commit >= before { // it would be taken for a replay of what is there
+	if newest.Commit >= before-1 { // it would be taken for a replay of what is there
 		return f.bus.Restart(reason)
 	}
 	return f.bus.Publish(ctx, &cdc.Batch{
@@ -110,6 +112,9 @@ const promiseEvery = time.Second
 // does not look like stuck, and idle clients' cursors stay fresh. A commit may still come at end
 // itself, so the promise is for all before.
 func (f *feed) reached(ctx context.Context, end cdc.LSN) error {
+	if f.missed(end) {
+		return f.gap(ctx, end, reasonUnsettled)
+	}
 	_, newest := f.bus.Window()
 	if end-1 <= newest.Commit || time.Since(f.promised) < promiseEvery*9/10 {
 		return nil

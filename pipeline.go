@@ -157,6 +157,14 @@ func (p *pipeline) run(ctx context.Context, ready func()) error {
 		case <-work.Done():
 			return nil
 		}
+		open, err := p.settle(work)
+		if err != nil {
+			if work.Err() != nil {
+				return nil //nolint:nilerr // it was told to stop
+			}
+			return fmt.Errorf("wait for transactions of before the start: %w", err)
+		}
+		g.Go(func() error { return p.lookAfter(work, open) })
 		// It begins with the whole window that the bus has by now, before it lets anybody in.
 		ready()
 		g.Go(func() error { return p.examine(work) })

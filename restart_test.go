@@ -1,12 +1,14 @@
 package rowtide_test
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rowtide/rowtide/internal/feedtest"
+	"github.com/rowtide/rowtide/testcontainers"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
 
@@ -123,4 +125,60 @@ func TestACursorMissesNothingThatWasOpen(t *testing.T) {
 	if f := until(t, again, isKind("INSERT")); string(f.Row["id"]) != "1" {
 		t.Errorf("want the insert of 1, got %s", f)
 	}
+}
+
+// TestACommitThatWaitsForItsStandbyIsInTheSnapshot hands on a commit that no other session sees yet, since
+// it waits for a synchronous standby, and starts anew: whoever then takes a snapshot gets the row, as it
+// is not streamed again.
+//
+// Covers C121.
+func TestACommitThatWaitsForItsStandbyIsInTheSnapshot(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.Cluster(t, testcontainers.Config{})
+	db := pgtest.On(t, cluster)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	cfg := settings(t, db, role)
+	s := start(t, cfg)
+	c := subscribeNotes(t, s, role, "")
+	until(t, c, isKind("LIVE"))
+	quick := connection(t, db.Admin)
+	if _, err := quick.Exec(t.Context(), "SET synchronous_commit = local"); err != nil {
+		t.Fatal(err)
+	}
+	standby := func(name string) {
+		for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + name + "'", "SELECT pg_reload_conf()"} {
+			if _, err := quick.Exec(t.Context(), sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "the setting is in force", func() bool { return one[string](t, quick, "SHOW synchronous_standby_names") == name })
+	}
+	standby("nobody")
+	written := make(chan error, 1)
+	waiting := connection(t, db.Admin)
+	go func() {
+		_, err := waiting.Exec(context.WithoutCancel(t.Context()), "INSERT INTO notes VALUES (1, 'ana', 'waits')")
+		written <- err
+	}()
+	if f := next(t, c); f.Kind != feedtest.Insert {
+		t.Fatalf("want the insert, got %s", f)
+	}
+	mark := one[string](t, quick, "SELECT pg_current_wal_flush_lsn()::text")
+	eventually(t, "the commit is acknowledged", func() bool {
+		return one[bool](t, quick, "SELECT confirmed_flush_lsn >= '"+mark+"'::pg_lsn FROM pg_replication_slots WHERE slot_name = '"+cfg.Slot+"'")
+	})
+	s.stop()
+	// Without window slots the restart knows nothing of what was handed on before.
+	if _, err := quick.Exec(t.Context(), `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE starts_with(slot_name, $1 || '_w')`, cfg.Slot); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, cfg)
+	c = subscribeNotes(t, s, role, "(snapshot: true)")
+	until(t, c, isKind("LIVE")) // the row is in no snapshot yet
+	standby("")
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	until(t, c, func(f *feedtest.Frame) bool { return f.Kind == "SNAPSHOT" && string(f.Row["id"]) == "1" })
 }
