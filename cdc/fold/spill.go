@@ -283,7 +283,6 @@ type merger struct {
 
 	now  record // the effect so far of the present key
 	held bool   // there is one
-	bad  bool   // the table of now is given up
 
 	runs []record // for byTime, until memory is full
 	size int

@@ -40,7 +40,7 @@ type Break struct {
 func (b *Break) Error() string { return "the bus began anew: " + b.Reason }
 
 // Is tells that the position of a stream that is broken is not held.
-func (b *Break) Is(err error) bool { return err == ErrNotHeld } //nolint:errorlint // as errors.Is has it
+func (b *Break) Is(err error) bool { return err == ErrNotHeld }
 
 // ErrClosed says that the bus was closed.
 var ErrClosed = errors.New("bus is closed")
