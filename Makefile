@@ -7,7 +7,7 @@ P        ?= 2
 LINT     := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test versions race fuzz lint nightly bench browser examples
+.PHONY: help demo build test versions race nemesis fuzz lint nightly bench browser examples
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -26,6 +26,10 @@ test: ## every test, against real servers that it starts; installs what it needs
 
 versions: ## what a version of PostgreSQL can break, against 16, 17 and 18 (Linux on x86-64)
 	@tools/versions 16 17 18
+
+nemesis: ## kill, stop and cut everything FAULTS (1000) times; SEED=n replays
+	@tools/needs server
+	$(GO) test -run TestNemesis -v -timeout 6h ./cmd/rowtide -faults $(or $(FAULTS),1000) -nemesis-seed $(or $(SEED),0)
 
 race: ## the tests under the race detector
 	@tools/needs server node curl pgbouncer c
