@@ -31,3 +31,16 @@ func (g *Postgres) Asks(t *schema.Table, images []cdc.Row, principals []*authz.P
 	j.findKnown()
 	return len(g.share(g.tasks(j)))
 }
+
+// Read tells whether what a table's policies ask was read, and the stream has still to pass it.
+func (g *Postgres) Read(t *schema.Table, role string) bool {
+	p := g.keptBy(t, role)
+	g.keeps.mu.RLock()
+	defer g.keeps.mu.RUnlock()
+	for _, k := range p.kept {
+		if k.phase != phaseRead {
+			return false
+		}
+	}
+	return true
+}

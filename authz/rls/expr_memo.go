@@ -39,7 +39,7 @@ func (m *memo) forget(since mark) {
 // ones then.
 func (m *memo) keep(f formula, since mark) formula {
 	eval := f.eval
-	switch f.reads {
+	switch f.reads { //nolint:exhaustive // sets of bits
 	case 0: // folded, unless Postgres has to raise an error
 		var e evaluation
 		if d := eval(&e); !e.refused {

@@ -23,7 +23,8 @@ type keeps struct {
 	g     *Postgres
 	bound int // in bytes, of all tables
 
-	ctx    context.Context
+	// life gives a context that ends with the service; cancel ends it.
+	life   func() (context.Context, context.CancelFunc)
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -93,7 +94,9 @@ type recordedChange struct {
 
 func newKeeps(g *Postgres, bound int) *keeps {
 	s := &keeps{g: g, bound: bound, tables: map[uint32]*kept{}, moved: make(chan struct{})}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	var ctx context.Context
+	ctx, s.cancel = context.WithCancel(context.Background())
+	s.life = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
 	return s
 }
 

@@ -28,13 +28,11 @@ func (e refusedError) Error() string { return e.why }
 
 // load starts the reading of a table. The caller holds mu.
 func (s *keeps) load(k *kept) {
-	if s.ctx.Err() != nil {
+	var ctx context.Context
+	if ctx, k.cancel = s.life(); ctx.Err() != nil {
 		k.phase, k.why = phaseRefused, "the service stops"
-		k.cancel = func() {}
 		return
 	}
-	var ctx context.Context
-	ctx, k.cancel = context.WithCancel(s.ctx)
 	s.wg.Go(func() {
 		for {
 			err := s.try(ctx, k)
@@ -99,7 +97,7 @@ func (s *keeps) try(ctx context.Context, k *kept) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing was written that counts
+	defer conn.Close(context.WithoutCancel(ctx))
 	if err := s.published(ctx, conn, k); err != nil {
 		return err
 	}

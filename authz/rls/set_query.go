@@ -38,7 +38,7 @@ func (c *compiler) asks(n *node) (formula, error) {
 	if c.ask == nil {
 		return formula{}, errOther
 	}
-	switch n.kind { //nolint:exhaustive // compileNode sends no others
+	switch n.kind {
 	case nodeExists:
 		return c.exists(n.query)
 	case nodeScalar:
