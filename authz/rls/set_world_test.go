@@ -27,6 +27,7 @@ type follower struct {
 	tables  map[uint32]*schema.Table
 	xid     uint32
 	space   string // the schema of its tables
+	slot    string // slots belong to the whole cluster
 }
 
 // follow publishes the tables and makes a service that keeps what policies ask.
@@ -44,7 +45,7 @@ func (w *world) follow(t testing.TB, published ...string) *follower {
 		sql.WriteString("ALTER TABLE " + p + " REPLICA IDENTITY FULL; ALTER PUBLICATION p ADD TABLE " + p + ";")
 	}
 	w.exec(t, sql.String())
-	f := &follower{world: w, space: "public", decoder: pgoutput.NewDecoder(), tables: map[uint32]*schema.Table{}}
+	f := &follower{world: w, space: "public", slot: "rls_" + w.db.Name, decoder: pgoutput.NewDecoder(), tables: map[uint32]*schema.Table{}}
 	f.g = w.newJudge(t, func(c *rls.Config) {
 		c.Compile, c.Sets, c.Publication, c.Logger = true, true, "p", slog.New(slog.DiscardHandler)
 	})
@@ -53,12 +54,12 @@ func (w *world) follow(t testing.TB, published ...string) *follower {
 	}
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
-		if _, err := f.conn.Exec(ctx, "SELECT pg_drop_replication_slot('s')"); err != nil {
+		if _, err := f.conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", f.slot); err != nil {
 			t.Error(err) // the database could not be dropped
 		}
 		_ = f.conn.Close(ctx)
 	})
-	if _, err := f.conn.Exec(t.Context(), "SELECT pg_create_logical_replication_slot('s', 'pgoutput')"); err != nil {
+	if _, err := f.conn.Exec(t.Context(), "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", f.slot); err != nil {
 		t.Fatal(err)
 	}
 	w.exec(t, "SELECT pg_logical_emit_message(true, 'x', 'the stream begins')")
@@ -110,7 +111,7 @@ func (f *follower) use(t testing.TB, names ...string) []*schema.Table {
 // pump feeds what has been committed, and hands on each batch.
 func (f *follower) pump(t testing.TB, each func(*cdc.Batch)) {
 	t.Helper()
-	rows, err := f.conn.Query(t.Context(), "SELECT data FROM pg_logical_slot_get_binary_changes('s', NULL, NULL, 'proto_version', '1', 'publication_names', 'p', 'messages', 'true')")
+	rows, err := f.conn.Query(t.Context(), "SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL, 'proto_version', '1', 'publication_names', 'p', 'messages', 'true')", f.slot)
 	if err != nil {
 		t.Fatal(err)
 	}
