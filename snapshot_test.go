@@ -40,7 +40,7 @@ func TestACommitDuringASnapshotIsSeenExactlyOnce(t *testing.T) {
 	writes, stop := context.WithCancel(ctx)
 	var writing sync.WaitGroup
 	for n := range uint64(2) {
-		writing.Go(func() { countUp(ctx, writes.Done(), t, db, n, rows) })
+		writing.Go(func() { countUp(ctx, t, writes.Done(), db, n, rows) })
 	}
 	var reading errgroup.Group
 	counted := make([]counter, clients)
@@ -79,7 +79,7 @@ func TestACommitDuringASnapshotIsSeenExactlyOnce(t *testing.T) {
 
 // countUp commits transactions that count up a few rows from anywhere in the table, until it is
 // stopped; the last one has then been answered.
-func countUp(ctx context.Context, stop <-chan struct{}, t *testing.T, db *pgtest.DB, seed uint64, rows int) {
+func countUp(ctx context.Context, t *testing.T, stop <-chan struct{}, db *pgtest.DB, seed uint64, rows int) {
 	t.Helper()
 	dice := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a test's dice
 	conn, err := pgx.Connect(ctx, db.Admin)

@@ -229,7 +229,7 @@ func TestADroppedSlotIsBridgedByTheWindow(t *testing.T) {
 func TestAnUnreadableWindowSlotMakesTheWindowShorter(t *testing.T) {
 	t.Parallel()
 	db := database(t)
-	cfg, f := windowed(t, db)
+	cfg, _ := windowed(t, db)
 	r := run(t, cfg)
 	r.begun(t)
 	insert(t, db, 1, 1)
@@ -241,7 +241,7 @@ func TestAnUnreadableWindowSlotMakesTheWindowShorter(t *testing.T) {
 	advance(t, db, db.Name)
 	insert(t, db, 4, 4)
 
-	cfg, f = windowed(t, db)
+	cfg, f := windowed(t, db)
 	r = run(t, cfg)
 	r.begun(t)
 	got := f.wait(t, 2)
@@ -348,7 +348,7 @@ func TestTheWindowIsReadAtTheHandlersPace(t *testing.T) {
 	r := run(t, cfg)
 	r.begun(t)
 	insert(t, db, 1, 5)
-	r.feed.wait(t, 5)
+	r.wait(t, 5)
 	r.stop()
 	if err := r.end(t); err != nil {
 		t.Fatal(err)

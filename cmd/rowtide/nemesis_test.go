@@ -157,8 +157,8 @@ func (n *nemesis) strike(ctx context.Context, t *testing.T, clients []*resumer) 
 	switch pick := n.dice.IntN(100); {
 	case pick < 25:
 		n.v.kill()
-		n.v.look(t, n.db)
-		n.v.start(t)
+		n.v.look(t, n.db) //nolint:contextcheck // the test's context is its own
+		n.v.start(t) //nolint:contextcheck // the test's context is its own
 		return "kill service"
 	case pick < 37:
 		if err := n.cluster.StopMode(ctx, "immediate"); err != nil {
@@ -201,7 +201,7 @@ func (n *nemesis) strike(ctx context.Context, t *testing.T, clients []*resumer) 
 	default:
 		n.toServer.cut() // all at once, in the middle of a start
 		n.v.kill()
-		n.v.start(t)
+		n.v.start(t) //nolint:contextcheck // the test's context is its own
 		n.toServer.cut()
 		n.toService.cut()
 		return "kill service and cut"
