@@ -158,7 +158,7 @@ func (n *nemesis) strike(ctx context.Context, t *testing.T, clients []*resumer) 
 	case pick < 25:
 		n.v.kill()
 		n.v.look(t, n.db) //nolint:contextcheck // the test's context is its own
-		n.v.start(t) //nolint:contextcheck // the test's context is its own
+		n.v.start(t)      //nolint:contextcheck // the test's context is its own
 		return "kill service"
 	case pick < 37:
 		if err := n.cluster.StopMode(ctx, "immediate"); err != nil {
