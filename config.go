@@ -70,7 +70,7 @@ type Config struct {
 	// RetainWAL bounds the WAL, in bytes, that the server keeps so that cursors hold over a
 	// restart as well; where it is not enough for Retain they hold for less. Defaults to 256 MiB.
 	RetainWAL int64
-	// RetainBytes bounds the memory of what is held. Defaults to 48 MiB.
+	// RetainBytes bounds the memory of what is held for clients that resume. Defaults to 48 MiB.
 	RetainBytes int
 	// SpillDir is the folder for transactions too large for memory. Their files have no name in
 	// it, so nothing is left there. Defaults to TMPDIR, and without it to /var/tmp, which unlike

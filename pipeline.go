@@ -70,7 +70,7 @@ func (s *Server) open(ctx context.Context) (_ *pipeline, err error) {
 	if err := p.checkOwner(ctx, catalog); err != nil {
 		return nil, err
 	}
-	if err := p.wire(catalog); err != nil {
+	if err := p.wire(catalog); err != nil { //nolint:contextcheck // what it makes outlives the start
 		return nil, err
 	}
 	return p, p.source.awaitSlot(ctx, p.cfg.Slot)

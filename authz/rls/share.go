@@ -37,7 +37,7 @@ func (c *compiler) readsOf(n *node) bool {
 	if _, err := c.compile(n); err == nil {
 		return true
 	}
-	switch n.kind { //nolint:exhaustive // nothing is certain of the others
+	switch n.kind {
 	case nodeCall:
 		if len(n.path) != 1 || !slices.Contains(impersonal, n.path[0]) {
 			return false

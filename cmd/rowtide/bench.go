@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 
@@ -50,11 +51,7 @@ func (o benchOutput) chart(r *bench.Result) error {
 	if err != nil {
 		return err
 	}
-	if err := r.Chart(f); err != nil {
-		f.Close() //nolint:errcheck // the first error counts
-		return err
-	}
-	return f.Close()
+	return errors.Join(r.Chart(f), f.Close())
 }
 
 type abuseCmd struct {

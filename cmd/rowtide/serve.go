@@ -36,6 +36,7 @@ type serveCmd struct {
 	Annotations     string        `help:"File of COMMENT ON statements that stand for the comments in the database." placeholder:"FILE.sql"`
 	Retain          time.Duration `help:"How long changes are held for clients that resume." default:"5m"`
 	RetainWAL       size          `name:"retain-wal" help:"WAL that the server keeps so that cursors hold over a restart." default:"256MB" placeholder:"SIZE"`
+	RetainMemory    size          `help:"Memory for changes that are held for clients that resume." default:"48MB" placeholder:"SIZE"`
 	SpillDir        string        `help:"Folder on disk for transactions too large for memory; by default that of temporary files." placeholder:"DIR"`
 	SpillQuota      size          `help:"Most disk that one of them may take, twice its size; over it subscribers start over." default:"16GB" placeholder:"SIZE"`
 	CursorSecret    string        `help:"Secret of cursors; by default the installation's."`
@@ -73,7 +74,7 @@ func (c serveCmd) config() rowtide.Config {
 		RoleClaim: c.RoleClaim, ClaimSettings: c.ClaimSetting,
 		Slot: c.Slot, Publication: c.Publication, Annotations: c.Annotations,
 		SpillDir: c.SpillDir, SpillBytes: int64(c.SpillQuota),
-		Retain: c.Retain, RetainWAL: int64(c.RetainWAL), CursorSecret: c.CursorSecret,
+		Retain: c.Retain, RetainWAL: int64(c.RetainWAL), RetainBytes: int(c.RetainMemory), CursorSecret: c.CursorSecret,
 		AllowHosts: c.AllowHost, TrustedProxies: c.TrustedProxies, Limits: c.Limit,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, AuditLog: c.AuditLog, AdminToken: c.AdminToken,
 		AllowOrigins: c.AllowOrigin, NoIntrospection: c.Introspection == "off",

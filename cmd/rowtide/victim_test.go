@@ -76,6 +76,8 @@ func newVictim(t *testing.T, db *pgtest.DB, fx *feedtest.Fixture, via string) *v
 	v.args = []string{
 		"serve", "--database-url", service.String(), "--roles", fx.User + "," + fx.Reader, "--jwt-secret", testSecret,
 		"--slot", v.slot, "--listen", v.addr, "--expose-positions", "--log-level", "debug",
+		// The window holds the whole workload: who is told that it does not has found a fault.
+		"--retain-memory", "1GB", "--retain-wal", "1GB",
 	}
 	// A second slot, read in the end by no code of ours, knows all commits.
 	db.Exec(t, "SELECT pg_create_logical_replication_slot('witness_"+db.Name+"', 'pgoutput')")

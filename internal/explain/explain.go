@@ -97,7 +97,7 @@ func Explain(ctx context.Context, c Config) (*Report, error) {
 		return nil, errors.New("that is a query: explain takes a subscription")
 	}
 	audit := &recorder{}
-	g, err := rls.New(rls.Config{URL: c.URL, Audit: audit, Schemas: c.Schemas, Compile: true})
+	g, err := rls.New(rls.Config{URL: c.URL, Audit: audit, Schemas: c.Schemas, Compile: true}) //nolint:contextcheck // closed below
 	if err != nil {
 		return nil, err
 	}
