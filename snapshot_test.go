@@ -42,22 +42,24 @@ func TestACommitDuringASnapshotIsSeenExactlyOnce(t *testing.T) {
 	for n := range uint64(2) {
 		writing.Go(func() { countUp(ctx, t, writes.Done(), db, n, rows) })
 	}
-	var reading errgroup.Group
+	reading, all := errgroup.WithContext(ctx)
 	counted := make([]counter, clients)
-	sockets := make([]*client.Client, clients)
+	live := make(chan struct{}, clients)
 	for n := range clients {
-		sockets[n] = s.dial(t, role, map[string]any{"sub": "ana"})
-		reading.Go(func() error { return counted[n].read(ctx, sockets[n], "LIVE") })
+		socket := s.dial(t, role, map[string]any{"sub": "ana"})
+		counted[n].live = func() { live <- struct{}{} }
+		reading.Go(func() error { return counted[n].read(all, socket, "-1") })
 	}
-	if err := reading.Wait(); err != nil {
-		t.Fatal(err)
+	for range clients {
+		select {
+		case <-live:
+		case <-all.Done():
+			t.Fatal(reading.Wait())
+		}
 	}
 	stop()
 	writing.Wait()
 	db.Exec(t, "UPDATE counters SET n = -1 WHERE id = 1")
-	for n := range clients {
-		reading.Go(func() error { return counted[n].read(ctx, sockets[n], "-1") })
-	}
 	if err := reading.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +111,7 @@ type counter struct {
 	n          map[string]int
 	changes    int
 	each       func() // nil, or called at each frame of a row
+	live       func() // nil, or called at each LIVE
 }
 
 // read reads up to LIVE, or up to the count -1.
@@ -133,6 +136,9 @@ func (c *counter) read(ctx context.Context, socket *client.Client, until string)
 			clear(c.n)
 			continue
 		case feedtest.Live:
+			if c.live != nil {
+				c.live()
+			}
 			if until == "LIVE" {
 				return nil
 			}
