@@ -283,6 +283,7 @@ func TestAxeFindsNothingSerious(t *testing.T) {
 			// Something that came, changed and went, while it is marked.
 			write(t, database, `INSERT INTO tasks (team_id, owner, title) VALUES (1, 'ana', 'Seen by axe')`)
 			write(t, database, `UPDATE tasks SET state = 'done' WHERE id = 1`)
+			b.until(`lines('ana').some((line) => cell(line, 'title') === 'Seen by axe')`)
 			write(t, database, `DELETE FROM tasks WHERE title = 'Seen by axe'`)
 			b.until(`side('ana').querySelector('.gone')`)
 			b.do(chromedp.Evaluate[chromedp.Void](string(axe)))
@@ -435,6 +436,7 @@ func TestScreenshots(t *testing.T) {
 		b := open(t, page, v)
 		b.until(`state('ana') === 'Live'`)
 		write(t, database, `UPDATE tasks SET private = false, state = 'todo', team_id = 1 WHERE id = 2`)
+		b.until(`line('ana', 2)`) // what goes before it was drawn is never shown
 		write(t, database, `UPDATE tasks SET state = 'doing' WHERE id = 3`)
 		write(t, database, `UPDATE tasks SET state = 'done' WHERE id = 1`)
 		write(t, database, `INSERT INTO tasks (team_id, owner, title, private) VALUES (1, 'ana', 'Sand the old dinghy', true)`)
