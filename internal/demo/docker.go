@@ -80,9 +80,10 @@ func (c *container) arguments() []string {
 		"run", "--detach", "--rm", "--name", c.name, "--publish", c.Status().Address + ":5432",
 		"--env", "POSTGRES_HOST_AUTH_METHOD=trust", "--env", "POSTGRES_INITDB_ARGS=--locale=C --encoding=UTF8", image, "postgres",
 	}
-	settings := testcontainers.DefaultSettings()
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		args = append(args, "-c", name+"="+settings[name])
+	all := testcontainers.DefaultSettings()
+	maps.Copy(all, settings())
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		args = append(args, "-c", name+"="+all[name])
 	}
 	return args
 }

@@ -47,7 +47,7 @@ func startDownloaded(ctx context.Context, cfg PostgresConfig) (*testcontainers.C
 			return nil, err
 		}
 	}
-	return testcontainers.Start(ctx, testcontainers.Config{BinDir: filepath.Join(dir, "bin")})
+	return testcontainers.Start(ctx, testcontainers.Config{BinDir: filepath.Join(dir, "bin"), Settings: settings()})
 }
 
 // cacheDir is where binaries are kept. The server of a demo that root runs is another user's, who

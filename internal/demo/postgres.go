@@ -46,7 +46,7 @@ type PostgresConfig struct {
 func startPostgres(ctx context.Context, cfg PostgresConfig) (*testcontainers.Cluster, error) {
 	if cfg.local == nil {
 		cfg.local = func(ctx context.Context) (*testcontainers.Cluster, error) {
-			return testcontainers.Start(ctx, testcontainers.Config{})
+			return testcontainers.Start(ctx, testcontainers.Config{Settings: settings()})
 		}
 	}
 	switch cfg.Choice {
@@ -77,3 +77,8 @@ func startPostgres(ctx context.Context, cfg PostgresConfig) (*testcontainers.Clu
 
 // startLimit bounds the start of a server whose image may have to be fetched first.
 const startLimit = 5 * time.Minute
+
+// settings are those of a server that nobody looks after: the doctor has nothing to say of it.
+func settings() map[string]string {
+	return map[string]string{"max_slot_wal_keep_size": "1GB"}
+}
