@@ -33,7 +33,7 @@ type source struct {
 	// anything: policy functions find there what they name without a schema.
 	searchable []string
 
-	fingerprint string // of the catalog that was read last
+	mark introspect.Mark // of the catalog that was read last
 }
 
 // openSource connects, and finds what has to be mended before the service can start.
@@ -109,8 +109,8 @@ JOIN pg_catalog.pg_namespace n ON n.nspname = s.name ORDER BY s.n`, s.cfg.Schema
 
 // load reads the catalog. Mistakes in annotations are logged: each disables its table alone.
 func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
-	// The fingerprint first: what changes in between is read, and then read once more.
-	fingerprint, err := introspect.Fingerprint(ctx, s.pool, s.cfg)
+	// The mark first: what changes in between is read, and then read once more.
+	mark, err := introspect.TakeMark(ctx, s.pool, s.cfg)
 	if err != nil {
 		return nil, fmt.Errorf("read catalog: %w", err)
 	}
@@ -118,7 +118,7 @@ func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.fingerprint, s.options.Previous = fingerprint, catalog
+	s.mark, s.options.Previous = mark, catalog
 	for _, p := range problems {
 		args := []any{"object", p.Object}
 		if p.File != "" {
@@ -142,8 +142,7 @@ func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
 
 // changed tells whether the catalog is another than the one that was read last.
 func (s *source) changed(ctx context.Context) (bool, error) {
-	fingerprint, err := introspect.Fingerprint(ctx, s.pool, s.cfg)
-	return err == nil && fingerprint != s.fingerprint, err
+	return s.mark.Changed(ctx, s.pool, s.cfg)
 }
 
 // awaitEvery and awaitMost pace and bound the wait for a transaction to become visible. It is

@@ -8,9 +8,9 @@ import (
 )
 
 // Fingerprint is a hash over every catalog row that Load reads, and over those that policies and
-// generated columns are deparsed from (R34): while it stays the same, Load gives the same. It
-// costs a few milliseconds, so a service can ask each second; that is how it learns of roles and
-// memberships, for which there are no event triggers.
+// generated columns are deparsed from (R34): while it stays the same, Load gives the same. With
+// hundreds of tables, or functions that policies call, it takes a tenth of a second and more: who
+// asks each second asks a Mark.
 //
 // Policies that are evaluated in process mean what they mean by functions, operators, types and
 // casts too, and by the privileges on them: so rows of those count as far as they could matter.
@@ -70,7 +70,11 @@ WITH RECURSIVE served AS MATERIALIZED (
   ) x(class, oid) JOIN pg_catalog.pg_depend d ON d.classid = x.class AND d.objid = x.oid
   UNION SELECT reach.class, reach.oid, 0 FROM reach
 ), ` + called(`SELECT 0, dep.refobjid FROM dep WHERE dep.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass`) + `, seen(what, a, b, xmin) AS (
-  SELECT 1, rel.oid, 0, rel.xmin FROM rel
+` + seenRows + `), ` + totals
+}
+
+// seenRows are the rows that count: those of the relations, their policies and types, and of what expressions name.
+const seenRows = `  SELECT 1, rel.oid, 0, rel.xmin FROM rel
   UNION ALL SELECT 2, col.attrelid, col.attnum, col.xmin FROM col
   UNION ALL SELECT 3, pol.oid, 0, pol.xmin FROM pol
   UNION ALL SELECT 4, def.oid, 0, def.xmin FROM def
@@ -107,7 +111,10 @@ WITH RECURSIVE served AS MATERIALIZED (
   UNION ALL SELECT 25, r.oid, 0, r.xmin FROM rel JOIN pg_catalog.pg_publication_rel r ON r.prrelid = rel.oid
   UNION ALL SELECT 26, p.oid, 0, p.xmin FROM pg_catalog.pg_publication p
   UNION ALL SELECT 27, n.oid, 0, n.xmin FROM pg_catalog.pg_publication_namespace n
-), total(i, n, h) AS (
+`
+
+// totals sum them up, and add what roles are, whose rows not everybody may read.
+const totals = `total(i, n, h) AS (
   SELECT 1, pg_catalog.count(*), pg_catalog.sum(pg_catalog.hash_record_extended(seen, 0)) FROM seen
   UNION ALL
   SELECT 2, pg_catalog.count(*), pg_catalog.sum(pg_catalog.hash_record_extended(r, 1))
@@ -115,4 +122,3 @@ WITH RECURSIVE served AS MATERIALIZED (
         WHERE r.oid IN (SELECT rol.oid FROM rol UNION ALL SELECT rel.relowner FROM rel)) r
 )
 SELECT pg_catalog.md5(pg_catalog.string_agg(n::text || ':' || coalesce(h, 0)::text, ',' ORDER BY i)) FROM total`
-}

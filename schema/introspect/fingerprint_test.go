@@ -28,7 +28,7 @@ func TestTheFingerprintFollowsEverythingThatLoadReads(t *testing.T) {
 	role, group := db.Role(t, "web_user"), db.Role(t, "grp")
 	conn := connect(t, db, db.Login(t, "svc"))
 	cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{role}}
-	last := fingerprintOf(t, conn, cfg)
+	last, mark := fingerprintOf(t, conn, cfg), markOf(t, conn, cfg)
 	if again := fingerprintOf(t, conn, cfg); again != last {
 		t.Fatal("the fingerprint of an unchanged catalog changed")
 	}
@@ -93,7 +93,10 @@ func TestTheFingerprintFollowsEverythingThatLoadReads(t *testing.T) {
 		if now == last {
 			t.Errorf("not noticed: %s", change)
 		}
-		last = now
+		if !changedSince(t, &mark, conn, cfg) {
+			t.Errorf("not noticed at a glance: %s", change)
+		}
+		last, mark = now, markOf(t, conn, cfg)
 	}
 }
 
@@ -102,7 +105,7 @@ func TestTheFingerprintIgnoresWhatLoadDoesNotRead(t *testing.T) {
 	db := pgtest.New(t, `CREATE TABLE a (id int); COMMENT ON TABLE a IS '@subscribe'; CREATE TABLE other (id int)`)
 	conn := connect(t, db, db.Login(t, "svc"))
 	cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(t, "web_user")}}
-	before := fingerprintOf(t, conn, cfg)
+	before, mark := fingerprintOf(t, conn, cfg), markOf(t, conn, cfg)
 	for _, change := range []string{
 		`ALTER TABLE other ADD COLUMN b int; COMMENT ON TABLE other IS 'nothing of ours'`,
 		`CREATE TABLE another (id int); DROP TABLE another`,
@@ -115,7 +118,83 @@ func TestTheFingerprintIgnoresWhatLoadDoesNotRead(t *testing.T) {
 		if fingerprintOf(t, conn, cfg) != before {
 			t.Errorf("changed by: %s", change)
 		}
+		if changedSince(t, &mark, conn, cfg) {
+			t.Errorf("changed since the mark by: %s", change)
+		}
 	}
+}
+
+// A change that a mark was taken beside, of a transaction that was open then, is noticed as any other; and
+// so is one that only takes something away.
+func TestAMarkTellsWhatCommitsLater(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, `CREATE TABLE a (id int, b int); COMMENT ON COLUMN a.b IS 'it goes'; COMMENT ON TABLE a IS '@subscribe'`)
+	conn := connect(t, db, db.Login(t, "svc"))
+	cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(t, "web_user")}}
+	tx, err := db.Pool(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SAVEPOINT s; ALTER TABLE a RENAME COLUMN id TO number`); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, `CREATE TABLE between (id int)`)
+	mark := markOf(t, conn, cfg)
+	if changedSince(t, &mark, conn, cfg) {
+		t.Error("changed by what has not been committed")
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !changedSince(t, &mark, conn, cfg) {
+		t.Error("what was committed later is not noticed")
+	}
+	mark = markOf(t, conn, cfg)
+	db.Exec(t, `DELETE FROM pg_description WHERE objoid = 'a'::regclass AND objsubid = 2`)
+	if !changedSince(t, &mark, conn, cfg) {
+		t.Error("what was taken away is not noticed")
+	}
+}
+
+func TestTemporaryTablesCostAGlance(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, `CREATE TABLE a (id int); COMMENT ON TABLE a IS '@subscribe'`)
+	conn := connect(t, db, db.Login(t, "svc"))
+	cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(t, "web_user")}}
+	db.Exec(t, `CREATE TEMPORARY TABLE first (id int)`) // makes the schema of the session
+	mark := markOf(t, conn, cfg)
+	for _, step := range []struct {
+		sql  string
+		anew bool
+	}{
+		{`CREATE TEMPORARY TABLE t (id serial PRIMARY KEY, n int DEFAULT 7 CHECK (n > 0), j text); CREATE INDEX ON t (n)`, false},
+		{`CREATE TEMPORARY TABLE u (id int); DROP TABLE u`, false},
+		{`CREATE TABLE lasting (id int)`, true},
+	} {
+		before := mark
+		db.Exec(t, step.sql)
+		if changedSince(t, &mark, conn, cfg) || (before != mark) != step.anew {
+			t.Errorf("the mark was made anew: %t, behind %s", before != mark, step.sql)
+		}
+	}
+}
+
+func markOf(t testing.TB, q introspect.DB, cfg introspect.Config) introspect.Mark {
+	t.Helper()
+	m, err := introspect.TakeMark(t.Context(), q, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func changedSince(t testing.TB, m *introspect.Mark, q introspect.DB, cfg introspect.Config) bool {
+	t.Helper()
+	changed, err := m.Changed(t.Context(), q, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
 }
 
 func fingerprintOf(t testing.TB, q introspect.DB, cfg introspect.Config) string {
@@ -151,6 +230,22 @@ func BenchmarkLoad(b *testing.B) {
 				d, err := introspect.Load(b.Context(), db.Pool(b), cfg)
 				if err != nil || len(d.Tables) != n {
 					b.Fatal(len(d.Tables), err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkGlance(b *testing.B) {
+	for _, n := range []int{20, 300, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			db := big(b, n)
+			cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(b, "a"), db.Role(b, "b")}, Related: true}
+			pool := db.Pool(b)
+			mark := markOf(b, pool, cfg)
+			for b.Loop() {
+				if changedSince(b, &mark, pool, cfg) {
+					b.Fatal("changed")
 				}
 			}
 		})

@@ -53,16 +53,16 @@ func Load(ctx context.Context, db DB, cfg Config) (schema.Database, error) {
 	var last error
 	for range maxTries {
 		out, before, err := loadOnce(ctx, db, cfg)
-		if err != nil && before == "" {
+		if err != nil && before.fingerprint == "" {
 			return schema.Database{}, err
 		}
-		after, ferr := Fingerprint(ctx, db, cfg)
+		changed, ferr := before.Changed(ctx, db, cfg)
 		switch {
 		case ferr != nil:
 			return schema.Database{}, errors.Join(err, ferr)
-		case before == after && err != nil:
+		case !changed && err != nil:
 			return schema.Database{}, err
-		case before == after:
+		case !changed:
 			return out, nil
 		}
 		last = err
@@ -70,20 +70,20 @@ func Load(ctx context.Context, db DB, cfg Config) (schema.Database, error) {
 	return schema.Database{}, errors.Join(errMoving, last)
 }
 
-// loadOnce reads one snapshot. The fingerprint is of that snapshot; "" where it could not be
-// had.
-func loadOnce(ctx context.Context, db DB, cfg Config) (schema.Database, string, error) {
+// loadOnce reads one snapshot. The mark is of that snapshot; its fingerprint is "" where it could not
+// be had.
+func loadOnce(ctx context.Context, db DB, cfg Config) (schema.Database, Mark, error) {
 	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
-		return schema.Database{}, "", fmt.Errorf("read catalog: %w", err)
+		return schema.Database{}, Mark{}, fmt.Errorf("read catalog: %w", err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // nothing was written; a broken connection shows elsewhere
 	if _, err := tx.Exec(ctx, pins); err != nil {
-		return schema.Database{}, "", fmt.Errorf("read catalog: %w", err)
+		return schema.Database{}, Mark{}, fmt.Errorf("read catalog: %w", err)
 	}
-	before, err := fingerprintIn(ctx, tx, cfg)
+	before, err := markIn(ctx, tx, cfg)
 	if err != nil {
-		return schema.Database{}, "", err
+		return schema.Database{}, Mark{}, err
 	}
 	r := newReader(tx, cfg)
 	if err := r.read(ctx); err != nil {
