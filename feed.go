@@ -57,10 +57,10 @@ func (f *feed) published() published {
 // each is verified.
 const messagePrefix = "rowtide"
 
-func newFeed(cfg Config, b bus.Bus, p *replication.Progress, catalog *atomic.Pointer[schema.Catalog], verify func([]byte, uint32) bool) (*feed, error) {
+func newFeed(cfg Config, b bus.Bus, p *replication.Progress, catalog *atomic.Pointer[schema.Catalog], verify func([]byte, uint32) bool, asked func() []uint32) (*feed, error) {
 	f := &feed{bus: b, progress: p, catalog: catalog, verify: verify, decoder: pgoutput.NewDecoder(), log: cfg.Logger}
 	var err error
-	f.folder, err = fold.New(fold.Config{Key: f.key, SpillDir: cfg.SpillDir, SpillBytes: cfg.SpillBytes})
+	f.folder, err = fold.New(fold.Config{Key: f.key, Ahead: asked, SpillDir: cfg.SpillDir, SpillBytes: cfg.SpillBytes})
 	if err != nil {
 		return nil, fmt.Errorf("--spill-dir: %w", err)
 	}

@@ -124,7 +124,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 		return err
 	}
 	progress := replication.NewProgress()
-	if p.feed, err = newFeed(p.cfg, p.bus, progress, &p.catalog, p.source.verify); err != nil {
+	if p.feed, err = newFeed(p.cfg, p.bus, progress, &p.catalog, p.source.verify, p.judge.Asked); err != nil {
 		return err
 	}
 	p.consumer, err = replication.New(replication.Config{

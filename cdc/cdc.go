@@ -97,7 +97,20 @@ type Batch struct {
 	// Messages are the transaction's logical messages, in order. They come with its first
 	// batch, before any event, whatever their place in the transaction.
 	Messages []Message
-	Last     bool
+	// Ahead, with the first batch of a transaction that has several, tells beforehand what becomes of
+	// some relations: nil where nobody asked for that, or where the first batch is the last.
+	Ahead *Ahead
+	Last  bool
+}
+
+// An Ahead has the events of some relations, of a whole transaction: each comes in its place too. So
+// what happens to the others can be judged by what these are behind the transaction.
+type Ahead struct {
+	// Relations are the OIDs of those that it tells everything of.
+	Relations []uint32
+	// Events are in no order but that a Truncate or a Gap comes before other events of its
+	// relation. They have no Seq.
+	Events []Event
 }
 
 // Size is the memory that the batch holds, in bytes, closely enough to bound queues with.
@@ -108,6 +121,11 @@ func (b *Batch) Size() int {
 	}
 	for i := range b.Messages {
 		n += 48 + len(b.Messages[i].Content)
+	}
+	if b.Ahead != nil {
+		for i := range b.Ahead.Events {
+			n += b.Ahead.Events[i].Size()
+		}
 	}
 	return n
 }

@@ -2,6 +2,7 @@ package rls
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,13 +27,12 @@ func (g *Postgres) Follow(b *cdc.Batch) bool {
 		}
 		s.recent = append(s.recent, followed{b.XID, b.Commit})
 	}
-	s.now = b.Commit
-	changed := false
+	changed := s.ahead(b)
 	for i := range b.Events {
 		e := &b.Events[i]
 		if e.Relation == nil {
 			changed = s.loseAll(b.Commit) || changed
-		} else if k := s.tables[e.Relation.OID]; k != nil {
+		} else if k := s.tables[e.Relation.OID]; k != nil && !slices.Contains(s.told, k.def.OID) {
 			changed = s.event(k, b, e) || changed
 		}
 	}
@@ -51,6 +51,48 @@ func (g *Postgres) Follow(b *cdc.Batch) bool {
 	changed = s.shrink() || changed
 	s.moveLocked()
 	return changed
+}
+
+// ahead takes what the first of several batches tells of the whole transaction: so all its images are
+// judged by what is kept as of its end.
+func (s *keeps) ahead(b *cdc.Batch) (changed bool) {
+	if b.Commit == s.now {
+		return false
+	}
+	s.now, s.told = b.Commit, nil
+	if b.Last {
+		return false
+	}
+	if b.Ahead != nil {
+		s.told = b.Ahead.Relations
+		for i := range b.Ahead.Events {
+			e := &b.Ahead.Events[i]
+			if k := s.tables[e.Relation.OID]; k != nil {
+				changed = s.event(k, b, e) || changed
+			}
+		}
+	}
+	for oid, k := range s.tables {
+		if k.phase == phaseKept && !slices.Contains(s.told, oid) {
+			s.lose(k, b.Commit)
+			changed = true
+		}
+	}
+	s.end = b.Commit
+	s.moveLocked()
+	return changed
+}
+
+// Asked gives the tables that are kept for policies of others, or are on their way to be: what
+// fold.Config.Ahead wants.
+func (g *Postgres) Asked() []uint32 {
+	s := g.keeps
+	if s == nil {
+		return nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.tables))
 }
 
 // age forgets the history that nobody resumes from any more.

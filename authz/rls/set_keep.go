@@ -36,6 +36,8 @@ type keeps struct {
 	building map[uint32]*kept
 	// now is the transaction at hand, end the last that was followed to its end.
 	now, end cdc.LSN
+	// told are the tables of which the first batch of the transaction at hand has told everything.
+	told []uint32
 	// recent are transactions that were followed and that a snapshot may not see yet.
 	recent []followed
 	bytes  int

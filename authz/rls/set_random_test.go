@@ -213,7 +213,7 @@ func TestSetsAgreeWithSelectBeforeAndAfterEachTransaction(t *testing.T) {
 	for w, n := range other {
 		t.Logf("%4d not kept: %s", n, w)
 	}
-	if c.visible*20 < c.decisions || c.moved < 20 || sets < 5 {
+	if c.visible*20 < c.decisions || c.moved < 20 || sets < 5 || c.parts < 20 {
 		t.Error("the policies are too much alike")
 	}
 }
@@ -242,7 +242,7 @@ type setCheck struct {
 	past []judged
 	now  []map[string]bool // what each principal sees
 
-	decisions, visible, moved, told, vain int
+	decisions, visible, moved, told, vain, parts int
 }
 
 func (c *setCheck) transaction(t *testing.T, r setGrammar) {
@@ -255,11 +255,19 @@ func (c *setCheck) transaction(t *testing.T, r setGrammar) {
 	c.f.exec(t, "BEGIN; "+strings.Join(writes, "; ")+"; COMMIT")
 	after := c.f.seen(t, c.who)
 	c.now = after
+	var whole cdc.Batch
 	c.f.pump(t, func(b *cdc.Batch) {
 		j := judged{b, before, after}
 		c.judge(t, j)
-		c.affected(t, j)
 		c.past = append(c.past, j)
+		if whole.Commit != b.Commit {
+			whole = cdc.Batch{Transaction: b.Transaction}
+		} else {
+			c.parts++
+		}
+		if whole.Events = append(whole.Events, b.Events...); b.Last {
+			c.affected(t, judged{&whole, before, after})
+		}
 	})
 	for range min(len(c.past), 2) {
 		c.judge(t, c.past[r.IntN(len(c.past))])

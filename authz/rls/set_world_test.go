@@ -63,7 +63,8 @@ func (w *world) follow(t testing.TB, published ...string) *follower {
 		t.Fatal(err)
 	}
 	w.exec(t, "SELECT pg_logical_emit_message(true, 'x', 'the stream begins')")
-	f.folder, err = fold.New(fold.Config{Key: f.key})
+	// Most transactions of a few writes come in several batches.
+	f.folder, err = fold.New(fold.Config{Key: f.key, Ahead: f.g.Asked, BatchEvents: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

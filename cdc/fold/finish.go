@@ -24,6 +24,7 @@ type ref struct {
 // ended, and returns it. Either way the transaction is over.
 func (f *Folder) Finish(ctx context.Context, tx cdc.Transaction, emit func(*cdc.Batch) error) error {
 	defer f.Begin()
+	f.ask()
 	onDisk, err := f.settle(ctx)
 	if err != nil {
 		return err
@@ -32,12 +33,16 @@ func (f *Folder) Finish(ctx context.Context, tx cdc.Transaction, emit func(*cdc.
 	defer f.keep(refs)
 	b := &batcher{cfg: &f.cfg, events: f.scratch, emit: emit, next: cdc.Batch{Transaction: tx, Messages: f.messages}}
 	defer func() { f.scratch = b.events[:0] }()
+	done := 0
+	b.ahead = func() *cdc.Ahead { return f.ahead.tell(b.events[:done], refs[done:], f.gapAll) }
 	for i := range refs {
+		done = i
 		if err := b.add(refs[i].event(f.gapAll)); err != nil {
 			return err
 		}
 		refs[i].forget()
 	}
+	done = len(refs)
 	if onDisk && f.gapAll == "" {
 		if err := f.disk.replay(ctx, f.seen, b.add); err != nil {
 			return err
@@ -121,6 +126,8 @@ type batcher struct {
 	seq    uint32
 	next   cdc.Batch // what the next batch has besides events
 	emit   func(*cdc.Batch) error
+	// ahead tells what comes with the first of several batches; it is nil behind that.
+	ahead func() *cdc.Ahead
 }
 
 // add takes the next event and numbers it.
@@ -141,6 +148,10 @@ func (b *batcher) add(ev cdc.Event) error {
 func (b *batcher) flush(last bool) error {
 	batch := b.next
 	batch.Last = last
+	if !last && b.ahead != nil {
+		batch.Ahead = b.ahead()
+	}
+	b.ahead = nil
 	if len(b.events) > 0 {
 		batch.Events = slices.Clone(b.events)
 	}

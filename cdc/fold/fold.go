@@ -50,6 +50,10 @@ type Config struct {
 	// events follows from it, so nodes that read the same WAL must give the same answer.
 	// Required.
 	Key func(rel *cdc.Relation) []int
+	// Ahead gives the relations that policies ask: their events come with the first batch of a
+	// transaction already, where it has several. More than MaxBytes of them are a Gap there.
+	// Numbers of events do not hang on it. Defaults to none.
+	Ahead func() []uint32
 	// MaxBytes bounds the memory that the changes of one transaction take before they go to
 	// disk, or where there is no SpillDir are given up for Gaps. Defaults to 8 MiB.
 	MaxBytes int
@@ -120,6 +124,7 @@ type Folder struct {
 
 	refs    []ref
 	scratch []cdc.Event
+	ahead   ahead
 }
 
 // New makes a Folder. Where SpillDir is set it makes sure that files can be made there, and
@@ -156,6 +161,7 @@ func (f *Folder) Begin() {
 	f.clock, f.bytes, f.messageBytes = 0, 0, 0
 	f.messages = nil
 	f.over, f.gapAll, f.err = false, "", nil
+	f.ahead = ahead{}
 	if f.disk != nil {
 		f.disk.clear()
 	}

@@ -183,7 +183,7 @@ func (f *Folder) settle(ctx context.Context) (onDisk bool, err error) {
 	if f.err != nil || f.over || f.gapAll != "" || f.disk == nil || f.disk.byKey == nil {
 		return false, f.err
 	}
-	err = f.disk.merge(ctx, f.seen)
+	err = f.disk.merge(ctx, f.seen, &f.ahead)
 	if errors.Is(err, errQuota) {
 		f.giveUp()
 		return false, nil
@@ -195,8 +195,8 @@ func (f *Folder) settle(ctx context.Context) (onDisk bool, err error) {
 }
 
 // merge reads the effects by key, makes one of each key's, and sorts these by time.
-func (d *disk) merge(ctx context.Context, tables []*table) error {
-	m := merger{d: d, tables: tables}
+func (d *disk) merge(ctx context.Context, tables []*table, told *ahead) error {
+	m := merger{d: d, tables: tables, ahead: told}
 	err := d.sorted(ctx, &d.byKey, merging{tables, d.memory, byKey}, m.take)
 	if err == nil {
 		err = m.key()
@@ -280,6 +280,7 @@ func (d *disk) narrow(ctx context.Context, s **spool, m merging, fan int) error 
 type merger struct {
 	d      *disk
 	tables []*table
+	ahead  *ahead
 
 	now  record // the effect so far of the present key
 	held bool   // there is one
@@ -318,6 +319,7 @@ func (m *merger) key() error {
 		return nil
 	}
 	m.now.key = nil
+	m.ahead.note(t, &m.now.entry)
 	m.runs = append(m.runs, m.now)
 	if m.size += entryBytes + m.now.entry.rows(); m.size > m.d.memory {
 		return m.run()
