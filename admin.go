@@ -129,13 +129,14 @@ func (s *Server) closeOne(w http.ResponseWriter, r *http.Request, what string, e
 // maxAdminBody is more than any request to the admin API has.
 const maxAdminBody = 4 << 10
 
-// revoke revokes a token or a subject, and ends what is there of it before it answers.
+// revoke revokes a token or a subject, and ends what is there of it before it answers. It is kept
+// for other processes, and those to come, before that too, or else as soon as Postgres takes it.
 func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 	var what authz.Revocation
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAdminBody))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&what); err != nil {
-		http.Error(w, `send {"subject": "…"} or {"jti": "…"}`, http.StatusBadRequest)
+		http.Error(w, `send {"subject": "…"} or {"jti": "…"}, and if you like {"expires": "2030-01-02T15:04:05Z"}`, http.StatusBadRequest)
 		return
 	}
 	what.At = time.Now()
@@ -143,12 +144,13 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
 	}
-	ended := 0
+	ended, kept := 0, false
 	if p := s.pipeline.Load(); p != nil {
-		ended = p.dispatcher.EndSessions(fanout.ErrRevoked, func(_ uint64, of *authz.Principal) bool { return s.guard.revoked.Revoked(of) })
+		ended = p.endRevoked()
+		kept = p.keepRevoked(r.Context())
 	}
 	s.guard.audit.Record(authz.Record{Event: authz.EventRevoke, Subject: what.Subject, Reason: "revoked", Count: ended}) //nolint:contextcheck // a record outlives the request
-	writeJSON(w, http.StatusOK, map[string]int{"ended": ended})
+	writeJSON(w, http.StatusOK, map[string]any{"ended": ended, "kept": kept})
 }
 
 // reload reads anew what else would be at its time: catalog, certificate.

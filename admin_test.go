@@ -36,6 +36,12 @@ func operated(t *testing.T, change func(*rowtide.Config)) (s *service, admin, ro
 		change(&cfg)
 	}
 	s = start(t, cfg)
+	return s, administer(t, s), role, db
+}
+
+// administer opens a service's admin listener, and gives its URL.
+func administer(t *testing.T, s *service) string {
+	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +55,7 @@ func operated(t *testing.T, change func(*rowtide.Config)) (s *service, admin, ro
 			t.Errorf("admin listener ended: %v", err)
 		}
 	})
-	return s, "http://" + l.Addr().String(), role, db
+	return "http://" + l.Addr().String()
 }
 
 // call calls the admin API and gives status and body.
@@ -279,7 +285,7 @@ func TestMetricsTellWhatAnOperatorAsksAndNothingOfClients(t *testing.T) {
 func TestAuditLogTellsWhoDidWhatAndNoData(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "audit.log")
-	s, admin, role, _ := operated(t, func(c *rowtide.Config) { c.AuditLog = file })
+	s, admin, role, db := operated(t, func(c *rowtide.Config) { c.AuditLog, c.AuditTable = file, true })
 	hostile := "ann\r\n{\"event\":\"connect\"}\x1b[2J"
 	c := live(t, s, role, map[string]string{"sub": hostile, "email": "secret@example.com"})
 	if err := c.Subscribe(t.Context(), "2", `subscription { notes(after: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA") { kind } }`, nil); err != nil {
@@ -310,9 +316,9 @@ func TestAuditLogTellsWhoDidWhatAndNoData(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	seen := map[string]map[string]any{}
+	seen, written := map[string]map[string]any{}, 0
 	lines := bufio.NewScanner(f)
-	for lines.Scan() {
+	for ; lines.Scan(); written++ {
 		var e map[string]any
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			t.Fatalf("%s: %v", lines.Text(), err)
@@ -335,5 +341,11 @@ func TestAuditLogTellsWhoDidWhatAndNoData(t *testing.T) {
 	sub := seen["subscribe"]
 	if sub["table"] != "public.notes" || sub["role"] != role || sub["subject"] != hostile || sub["address"] != "127.0.0.1" || len(sub["operation"].(string)) != 16 {
 		t.Errorf("subscribe: %v", sub)
+	}
+	if n := count(t, db, "SELECT count(*) FROM rowtide.audit"); n != written || n == 0 {
+		t.Errorf("the table has %d rows, the file %d lines", n, written)
+	}
+	if n := count(t, db, "SELECT count(*) FROM rowtide.audit a WHERE event = 'subscribe' AND table_name = 'public.notes' AND filter = '{owner}' OR a::text ~ 'secret@|no.token'"); n != 1 {
+		t.Errorf("%d rows of subscriptions with the columns of their filter, and of secrets; want 1", n)
 	}
 }

@@ -117,6 +117,9 @@ type Config struct {
 	// AuditLog is a file to which the audit log is appended, a line of JSON each; "-" is
 	// standard output. Defaults to none: denials of rows go to Logger.
 	AuditLog string
+	// AuditTable keeps the audit log in the table rowtide.audit too, which setup makes: the login
+	// may insert there and nothing else. Defaults to false.
+	AuditTable bool
 	// AdminToken is what callers of AdminHandler must bring, at least 32 bytes. Defaults to
 	// none: then ServeAdmin listens on this machine alone.
 	AdminToken string

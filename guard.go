@@ -1,13 +1,17 @@
 package rowtide
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/authz/audit"
@@ -20,6 +24,7 @@ type guard struct {
 	proxies fanout.Proxies
 	revoked *authz.Revocations
 	audit   *audit.Log
+	table   *audit.Table // the audit log's, nil without
 	hosts   *hosts
 	certs   *certificates // nil without TLS
 	// operations is how many one connection may have at once.
@@ -65,8 +70,37 @@ func (g *guard) openAudit(cfg Config) error {
 		}
 		ac.Sinks = append(ac.Sinks, audit.NewLines(f))
 	}
+	if cfg.AuditTable {
+		g.table = audit.NewTable()
+		ac.Sinks = append(ac.Sinks, g.table)
+	}
 	g.audit = audit.New(ac)
 	return nil
+}
+
+// openTable tells the audit log where its table is, and refuses a database that has none.
+func (g *guard) openTable(ctx context.Context, pool *pgxpool.Pool, url string) error {
+	if g.table == nil {
+		return nil
+	}
+	var may bool
+	err := pool.QueryRow(ctx, `SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('rowtide.audit'), 'INSERT'), false)`).Scan(&may)
+	if err != nil {
+		return fmt.Errorf("look for the audit table: %w", err)
+	}
+	if !may {
+		return errors.New("--audit-table: there is no table rowtide.audit that this login may insert into: run rowtide setup again")
+	}
+	g.table.Open(url)
+	return nil
+}
+
+// runAudit keeps the audit log until ctx ends.
+func (g *guard) runAudit(ctx context.Context) {
+	_ = g.audit.Run(ctx)
+	if g.table != nil {
+		_ = g.table.Close(context.WithoutCancel(ctx))
+	}
 }
 
 // tls is the configuration of a listener, nil without TLS.

@@ -73,7 +73,7 @@ func (m *meters) guard(r reading) {
 		r.counter("audit_records_total", "Audit records, by event.", n, "event", string(event))
 	}
 	r.counter("audit_dropped_total", "Audit records that could not be kept.", dropped)
-	r.gauge("revocations", "Tokens and subjects that are revoked.", float64(len(m.s.guard.revoked.List())))
+	r.gauge("revocations", "Tokens and subjects that are revoked.", float64(m.s.guard.revoked.Len()))
 }
 
 // stream is about the way from Postgres to the bus.

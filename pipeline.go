@@ -42,6 +42,7 @@ type pipeline struct {
 	feed       *feed
 	consumer   *replication.Consumer
 	verifier   *jwt.Verifier
+	revoked    *revocations
 
 	// reading is held while the catalog is read, so that a newer one is never overtaken.
 	reading sync.Mutex
@@ -67,6 +68,10 @@ func (s *Server) open(ctx context.Context) (_ *pipeline, err error) {
 		return nil, err
 	}
 	p.catalog.Store(catalog)
+	if err := p.guard.openTable(ctx, p.source.pool, p.cfg.DatabaseURL); err != nil {
+		return nil, err
+	}
+	p.revoked = &revocations{pool: p.source.pool, held: p.guard.revoked, log: p.log}
 	if err := p.checkOwner(ctx, catalog); err != nil {
 		return nil, err
 	}
@@ -164,6 +169,10 @@ func (p *pipeline) run(ctx context.Context, ready func()) error {
 			}
 			return fmt.Errorf("wait for transactions of before the start: %w", err)
 		}
+		if err := p.revoked.load(work); err != nil {
+			return nil //nolint:nilerr // it was told to stop
+		}
+		g.Go(func() error { return p.followRevoked(work) })
 		g.Go(func() error { return p.lookAfter(work, open) })
 		// It begins with the whole window that the bus has by now, before it lets anybody in.
 		ready()

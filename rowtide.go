@@ -71,7 +71,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Run(ctx context.Context) error {
 	audit, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = s.guard.audit.Run(audit) })
+	wg.Go(func() { s.guard.runAudit(audit) })
 	defer wg.Wait()
 	defer stop() // behind everything that has something to record
 	p, err := s.open(ctx)

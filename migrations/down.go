@@ -269,7 +269,7 @@ func (c creation) grant() (grant, bool) {
 		return grant{c.Name, `SELECT FROM pg_roles WHERE rolname = $1`, []string{"ALTER ROLE " + ident(c.Name) + " WITH NOREPLICATION"}}, true
 	case "installation":
 		return grant{c.Name, `SELECT FROM pg_roles WHERE rolname = $1`, []string{
-			"REVOKE ALL ON rowtide.installation FROM " + ident(c.Name),
+			"REVOKE ALL ON ALL TABLES IN SCHEMA rowtide FROM " + ident(c.Name),
 			"REVOKE ALL ON ALL FUNCTIONS IN SCHEMA rowtide FROM " + ident(c.Name), "REVOKE ALL ON SCHEMA rowtide FROM " + ident(c.Name),
 		}}, true
 	}

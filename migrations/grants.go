@@ -52,7 +52,9 @@ SELECT current_database()::text,
        EXISTS (SELECT FROM pg_roles r JOIN pg_namespace n ON n.nspname = 'rowtide' JOIN pg_class c ON c.relnamespace = n.oid
          WHERE r.rolname = $1 AND c.relname = 'installation'
          AND has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'SELECT')
-         AND EXISTS (SELECT FROM pg_proc f WHERE f.pronamespace = n.oid AND f.proname = 'rows_of' AND has_function_privilege(r.oid, f.oid, 'EXECUTE')))`, login).Scan(&database, &connect, &own)
+         AND (SELECT count(*) = 2 FROM pg_proc f WHERE f.pronamespace = n.oid AND f.proname IN ('rows_of', 'revoke') AND has_function_privilege(r.oid, f.oid, 'EXECUTE'))
+         AND (SELECT count(*) = 2 FROM pg_class t JOIN (VALUES ('audit', 'INSERT'), ('revocations', 'SELECT')) AS needed(name, privilege) ON needed.name = t.relname
+           WHERE t.relnamespace = n.oid AND has_table_privilege(r.oid, t.oid, needed.privilege)))`, login).Scan(&database, &connect, &own)
 	if err != nil {
 		return fmt.Errorf("read privileges: %w", err)
 	}
@@ -62,15 +64,16 @@ SELECT current_database()::text,
 	} else if err := s.do(ctx, what, fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s", ident(database), ident(login)), remember("connect", database, login)); err != nil {
 		return err
 	}
-	what = fmt.Sprintf("SELECT on rowtide.installation and EXECUTE on rowtide.rows_of for %s", login)
+	what = fmt.Sprintf("what %s needs of schema rowtide", login)
 	if own {
 		s.already(what)
 		return nil
 	}
 	return s.do(ctx, what,
 		"GRANT USAGE ON SCHEMA rowtide TO "+ident(login),
-		"GRANT SELECT ON rowtide.installation TO "+ident(login),
-		"GRANT EXECUTE ON FUNCTION rowtide.rows_of(oid, text[]) TO "+ident(login),
+		"GRANT SELECT ON rowtide.installation, rowtide.revocations TO "+ident(login),
+		"GRANT INSERT ON rowtide.audit TO "+ident(login),
+		"GRANT EXECUTE ON FUNCTION rowtide.rows_of(oid, text[]), rowtide.revoke(text, text, timestamptz, timestamptz) TO "+ident(login),
 		remember("installation", login, ""))
 }
 

@@ -39,24 +39,31 @@ func TestStatusTellsTheVersion(t *testing.T) {
 	same(t, before, catalog(t, db))
 }
 
+// What each migration makes, taken away.
+const (
+	without1 = `DROP TABLE rowtide.created, rowtide.installation, rowtide.replica_identity;`
+	without2 = `DROP FUNCTION rowtide.announce() CASCADE; DROP FUNCTION rowtide.hmac_sha256, rowtide.follow_partitions;`
+	without3 = `DROP FUNCTION rowtide.rows_of;`
+	without4 = `DROP FUNCTION rowtide.revoke; DROP TABLE rowtide.revocations, rowtide.audit;`
+)
+
 // golang-migrate notes the version before it runs a file and again behind it. Wherever a crash
 // falls, the next run goes on.
 func TestAnInterruptedMigrationIsFinishedByTheNextRun(t *testing.T) {
 	t.Parallel()
 	for _, run := range []string{"up", "down"} {
 		for _, at := range []string{
-			`DROP FUNCTION rowtide.rows_of; UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
-			`UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
+			`UPDATE rowtide.schema_migrations SET version = 4, dirty = true`,
+			without4 + `UPDATE rowtide.schema_migrations SET version = 4, dirty = true`,
 			`UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
-			`DROP FUNCTION rowtide.rows_of; UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
-			`DROP FUNCTION rowtide.announce() CASCADE; UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
-			`DROP FUNCTION rowtide.announce() CASCADE; DROP FUNCTION rowtide.rows_of; UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
-			`DROP FUNCTION rowtide.announce() CASCADE; DROP TABLE rowtide.created, rowtide.installation, rowtide.replica_identity;
-				DROP FUNCTION rowtide.hmac_sha256, rowtide.follow_partitions, rowtide.rows_of;
-				UPDATE rowtide.schema_migrations SET version = -1, dirty = true`,
-			`DROP FUNCTION rowtide.announce() CASCADE; DROP TABLE rowtide.created, rowtide.installation, rowtide.replica_identity;
-				DROP FUNCTION rowtide.hmac_sha256, rowtide.follow_partitions, rowtide.rows_of;
-				TRUNCATE rowtide.schema_migrations`,
+			without4 + `UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
+			without4 + without3 + `UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
+			without4 + `UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
+			without4 + without3 + without2 + `UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
+			without4 + without3 + `UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
+			without4 + without3 + without2 + `UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
+			without4 + without3 + without2 + without1 + `UPDATE rowtide.schema_migrations SET version = -1, dirty = true`,
+			without4 + without3 + without2 + without1 + `TRUNCATE rowtide.schema_migrations`,
 		} {
 			db := pgtest.New(t)
 			before := catalog(t, db)

@@ -47,6 +47,7 @@ type serveCmd struct {
 	TLSCert         string        `name:"tls-cert" help:"Certificate chain in PEM, read anew when it changes." placeholder:"FILE.pem"`
 	TLSKey          string        `name:"tls-key" help:"Key of the certificate, in PEM." placeholder:"FILE.pem"`
 	AuditLog        string        `help:"File to which the audit log is appended, a line of JSON each; - for standard output." placeholder:"FILE"`
+	AuditTable      bool          `help:"Keep the audit log in the table rowtide.audit too."`
 	Introspection   string        `help:"Whether introspection queries are answered." enum:"on,off" default:"on"`
 	ExposePositions bool          `help:"Add xid and commitLsn to ChangeTransaction."`
 	ShadowPolicies  bool          `help:"Ask Postgres about policies that are evaluated in process too; where they differ, hide and count."`
@@ -76,7 +77,7 @@ func (c serveCmd) config() rowtide.Config {
 		SpillDir: c.SpillDir, SpillBytes: int64(c.SpillQuota),
 		Retain: c.Retain, RetainWAL: int64(c.RetainWAL), RetainBytes: int(c.RetainMemory), CursorSecret: c.CursorSecret,
 		AllowHosts: c.AllowHost, TrustedProxies: c.TrustedProxies, Limits: c.Limit,
-		TLSCert: c.TLSCert, TLSKey: c.TLSKey, AuditLog: c.AuditLog, AdminToken: c.AdminToken,
+		TLSCert: c.TLSCert, TLSKey: c.TLSKey, AuditLog: c.AuditLog, AuditTable: c.AuditTable, AdminToken: c.AdminToken,
 		AllowOrigins: c.AllowOrigin, NoIntrospection: c.Introspection == "off",
 		ExposePositions: c.ExposePositions, ShadowPolicies: c.ShadowPolicies, MaxSnapshotRows: c.MaxSnapshotRows,
 		Dev: c.Dev,
