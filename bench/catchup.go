@@ -1,17 +1,14 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/internal/client"
@@ -50,7 +47,7 @@ func Snapshot(ctx context.Context, cfg SnapshotConfig) (*Result, error) {
 	if cfg.Together == 0 {
 		cfg.Together = 20
 	}
-	return onBed(ctx, bedConfig{schema: notesSchema, profile: cfg.Profile}, func(ctx context.Context, b *bed) (*Result, error) {
+	return onBed(ctx, bedConfig{schema: notesSchema, clients: true, profile: cfg.Profile}, func(ctx context.Context, b *bed) (*Result, error) {
 		return b.snapshot(ctx, cfg)
 	})
 }
@@ -73,7 +70,7 @@ func (b *bed) snapshot(ctx context.Context, cfg SnapshotConfig) (*Result, error)
 		}
 		copied = append(copied, float64(cfg.Rows)/took.Seconds())
 		for n, rates := range map[int]*[]float64{1: &alone, cfg.Together: &together} {
-			took, err := b.catchUp(ctx, n, "snapshot: true", cfg.Rows)
+			took, err := b.catchUp(n, "snapshot: true", cfg.Rows)
 			if err != nil {
 				return nil, err
 			}
@@ -86,7 +83,6 @@ func (b *bed) snapshot(ctx context.Context, cfg SnapshotConfig) (*Result, error)
 	r.add(fmt.Sprintf("%d clients together", cfg.Together), median(together))
 	r.ratio("one client / COPY", median(alone)/median(copied), "")
 	r.ratio("all clients together / one client", median(together)/median(alone), "")
-	r.Notes = append(r.Notes, "The clients are in the service's process: their CPU counts against it.")
 	return r, b.profile.stop("snapshot")
 }
 
@@ -114,7 +110,7 @@ func Resume(ctx context.Context, cfg ResumeConfig) (*Result, error) {
 	if cfg.Clients == 0 {
 		cfg.Clients = 200
 	}
-	return onBed(ctx, bedConfig{schema: notesSchema, profile: cfg.Profile}, func(ctx context.Context, b *bed) (*Result, error) {
+	return onBed(ctx, bedConfig{schema: notesSchema, clients: true, profile: cfg.Profile}, func(ctx context.Context, b *bed) (*Result, error) {
 		return b.resume(ctx, cfg)
 	})
 }
@@ -141,7 +137,7 @@ func (b *bed) resume(ctx context.Context, cfg ResumeConfig) (*Result, error) {
 	var one, each, quiet, storm []float64
 	next := cfg.Changes + 1
 	for range cfg.Rounds {
-		took, err := b.catchUp(ctx, 1, `after: "`+old+`"`, cfg.Changes)
+		took, err := b.catchUp(1, `after: "`+old+`"`, cfg.Changes)
 		if err != nil {
 			return nil, err
 		}
@@ -152,7 +148,7 @@ func (b *bed) resume(ctx context.Context, cfg ResumeConfig) (*Result, error) {
 		}
 		behind := many + next - cfg.Changes - 1
 		busy, err := b.live(ctx, &next, func() error {
-			took, err = b.catchUp(ctx, cfg.Clients, `after: "`+newer+`"`, behind)
+			took, err = b.catchUp(cfg.Clients, `after: "`+newer+`"`, behind)
 			return err
 		})
 		if err != nil {
@@ -166,7 +162,6 @@ func (b *bed) resume(ctx context.Context, cfg ResumeConfig) (*Result, error) {
 	r.add(fmt.Sprintf("%d clients behind %d changes", cfg.Clients, many), median(each), median(storm))
 	r.add("nobody", nan, median(quiet))
 	r.ratio("all clients together / one client", median(each)/median(one), "")
-	r.Notes = append(r.Notes, "The clients are in the service's process: their CPU counts against it.")
 	return r, nil
 }
 
@@ -207,44 +202,19 @@ func (b *bed) notes(ctx context.Context, arguments string) (*client.Client, erro
 	return c, c.Subscribe(ctx, "1", "subscription { notes"+arguments+" { kind row { id title body } cursor } }", nil)
 }
 
-// catchUp has clients catch up at once, each with so many frames that are rows, and gives how long
-// that took until the last was live.
-func (b *bed) catchUp(ctx context.Context, clients int, arguments string, rows int) (time.Duration, error) {
-	var sockets []*client.Client
+// catchUp has clients of the load process catch up at once, each with so many frames that are rows
+// at least, and gives how long that took until the last was live.
+func (b *bed) catchUp(clients int, arguments string, rows int) (time.Duration, error) {
 	start := time.Now()
-	g, gctx := errgroup.WithContext(ctx)
-	var mu sync.Mutex
-	for range clients {
-		g.Go(func() error {
-			c, err := b.notes(gctx, arguments)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			sockets = append(sockets, c)
-			mu.Unlock()
-			for got := 0; ; {
-				m, err := c.Next(gctx)
-				switch {
-				case err != nil:
-					return err
-				case m.Type != "next":
-					return fmt.Errorf("catch up: %s %s", m.Type, m.Payload)
-				case bytes.Contains(m.Payload, []byte(`"row":{`)):
-					got++
-				case bytes.Contains(m.Payload, []byte(`"LIVE"`)) && got < rows:
-					return fmt.Errorf("catch up: %d rows came, want %d", got, rows)
-				case bytes.Contains(m.Payload, []byte(`"LIVE"`)):
-					return nil
-				}
-			}
-		})
-	}
-	err := g.Wait()
+	_, err := b.load.do(order{
+		Do: doOpen, Address: b.address(), Sockets: clients, PerSocket: 1, Subject: "me", Rows: rows,
+		Query: "subscription { notes(" + arguments + ") { kind row { id title body } } }",
+	})
 	took := time.Since(start)
-	for _, c := range sockets {
-		_ = c.CloseNow()
+	if err != nil {
+		return 0, err
 	}
+	_, err = b.load.do(order{Do: doHangUp})
 	return took, err
 }
 

@@ -26,6 +26,8 @@ type order struct {
 	Bare    bool   `json:",omitempty"`
 	// Sparse tells that ids only rise; else each must be the one behind the last.
 	Sparse bool `json:",omitempty"`
+	// Rows is how many rows each subscription must have got when it is live, at least.
+	Rows int `json:",omitempty"`
 
 	// Of expect, which answers at once: how many frames are still to come on all subscriptions
 	// together; and of churn: how many times to subscribe, wait for LIVE, and complete.

@@ -24,9 +24,11 @@ type socket struct {
 	query  string
 	conn   net.Conn
 	// last is the id of the last row of each subscription; id "1" is the first.
-	last    []int64
-	latency histogram
-	closed  atomic.Bool
+	last []int64
+	// before is how many rows must come before LIVE, on all subscriptions, and came how many have.
+	before, came int
+	latency      histogram
+	closed       atomic.Bool
 
 	mu sync.Mutex // of writing, and of what follows
 	// churning is how many times are left to subscribe and complete; id the operation's.
@@ -36,12 +38,14 @@ type socket struct {
 // The messages of graphql-transport-ws that a socket looks for. What the service sends of an
 // operation begins with its id.
 var (
-	idMark   = []byte(`{"id":"`)
-	nextMark = []byte(`"type":"next"`)
-	ackMark  = []byte(`{"type":"connection_ack"`)
-	rowMark  = []byte(`"row":`)
-	rowID    = []byte(`{"id":"`)
-	sentMark = []byte(`"sent":"`)
+	idMark    = []byte(`{"id":"`)
+	nextMark  = []byte(`"type":"next"`)
+	ackMark   = []byte(`{"type":"connection_ack"`)
+	rowMark   = []byte(`"row":`)
+	nullMark  = []byte("null")
+	resetMark = []byte(`"RESET"`)
+	rowID     = []byte(`{"id":"`)
+	sentMark  = []byte(`"sent":"`)
 )
 
 const handshake = "GET /graphql HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
@@ -52,7 +56,7 @@ func (s *socket) open(ctx context.Context, o order) error {
 	if err != nil {
 		return err
 	}
-	s.conn, s.bare, s.query = conn, o.Bare, o.Query
+	s.conn, s.bare, s.query, s.before = conn, o.Bare, o.Query, o.Rows*o.PerSocket
 	s.last = make([]int64, max(o.PerSocket, 1))
 	if _, err := fmt.Fprintf(conn, handshake, o.Address); err != nil {
 		return err
@@ -225,11 +229,17 @@ func (s *socket) take(opcode byte, m []byte, now int64) (bool, error) {
 		return false, fmt.Errorf("unexpected result %.200s", m)
 	}
 	tail = tail[at+len(rowMark):]
-	if bytes.HasPrefix(tail, []byte("null")) {
-		s.c.live.Add(1) // the only frame without a row that is ever sent here
-		return false, s.again()
+	switch {
+	case !bytes.HasPrefix(tail, nullMark):
+		s.came++
+		return true, s.row(int(id), tail, m, now)
+	case bytes.Contains(m, resetMark):
+		return false, nil
+	case s.came < s.before:
+		return false, fmt.Errorf("%d rows came before LIVE, want %d", s.came, s.before)
 	}
-	return true, s.row(int(id), tail, m, now)
+	s.c.live.Add(1) // no other frame without a row is ever sent here
+	return false, s.again()
 }
 
 // row checks that the row is the one that is due.

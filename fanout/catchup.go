@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,8 +190,22 @@ type chase struct {
 	pos cdc.Position
 	// announced tells that LIVE was sent.
 	announced bool
-	rows      int
+	rows      int // of the snapshot
+	parcel    parcel
 }
+
+// A parcel is rows of a snapshot that are written one behind the other into the same memory, and put
+// on the queue together: what a row costs otherwise is mostly locks and memory of its own.
+type parcel struct {
+	bytes []byte
+	run   run
+}
+
+// parcelBytes is how much is put on the queue at once, but never more than a part of the queue.
+const (
+	parcelBytes = 32 << 10
+	parcelPart  = 8
+)
 
 // snapshot sends RESET and the present rows. From before it is read, the dispatcher holds the
 // subscription's frames.
@@ -215,7 +230,10 @@ func (c *chase) snapshot(ctx context.Context, reason string) error {
 	if err := read(ctx, v, begin, row); err != nil {
 		return err
 	}
-	return s.flush(ctx)
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	return c.flush(ctx)
 }
 
 // readWhole reads the rows in one snapshot, at the client's pace.
@@ -235,7 +253,30 @@ func (c *chase) row(ctx context.Context, v view, r cdc.Row) error {
 	if c.rows++; c.rows > c.d.cfg.Limits.SnapshotRows {
 		return &schema.Error{Code: schema.LimitExceeded, Message: "the snapshot has more rows than the server allows: narrow it with where"}
 	}
-	return c.push(ctx, v, change(schema.KindSnapshot, nil, r))
+	most := min(parcelBytes, c.s.session.limit/parcelPart)
+	p := &c.parcel
+	if p.bytes == nil {
+		p.bytes = make([]byte, 0, most+most/4)
+	}
+	what, from := change(schema.KindSnapshot, nil, r), len(p.bytes)
+	var err error
+	if p.bytes, err = v.op.Selection.Append(p.bytes, &what); err != nil {
+		return resyncRequired(reasonUndecodable)
+	}
+	p.run.payloads = append(p.run.payloads, slices.Clip(p.bytes[from:]))
+	if p.run.bytes += len(p.bytes) - from; p.run.bytes < most {
+		return nil
+	}
+	return c.flush(ctx)
+}
+
+// flush puts the parcel on the queue.
+func (c *chase) flush(ctx context.Context) error {
+	r := c.parcel.run
+	if c.parcel = (parcel{}); len(r.payloads) == 0 {
+		return nil
+	}
+	return c.s.pushRun(ctx, r)
 }
 
 func (c *chase) push(ctx context.Context, v view, what schema.Change) error {

@@ -175,27 +175,38 @@ func (d *Dispatcher) readPortion(ctx context.Context, v view, c *portionCall, af
 	return err
 }
 
-// readPortions reads the rows a portion at a time, and sends each at the client's pace before the
-// next is read.
+// readPortions reads the rows a portion at a time, and sends each at the client's pace while the next
+// is read: it holds two of them.
 func (c *chase) readPortions(ctx context.Context, v view, begin func(cdc.Snapshot) error, row func(cdc.Row) error) error {
 	defer c.d.portions.use()()
-	var after cdc.Row
-	for {
-		call, err := c.d.portion(ctx, v, c.pos, after)
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	start := c.pos
+	var call *portionCall
+	var err error
+	read := func(after cdc.Row) {
+		reading.Go(func() { call, err = c.d.portion(ctx, v, start, after) })
+	}
+	read(nil)
+	for first := true; ; first = false {
+		reading.Wait()
 		if err != nil {
 			return err
 		}
-		first := after == nil
-		if after = nil; call.more {
-			after = call.rows[len(call.rows)-1]
+		got, after := call, cdc.Row(nil)
+		if got.more {
+			after = got.rows[len(got.rows)-1]
+			read(after)
 		}
-		c.s.cover(portion{seen: call.seen, upTo: after})
+		c.s.cover(portion{seen: got.seen, upTo: after})
 		if first {
-			if err := begin(call.seen); err != nil {
+			if err := begin(got.seen); err != nil {
 				return err
 			}
 		}
-		for _, r := range call.rows {
+		for _, r := range got.rows {
 			if err := row(r); err != nil {
 				return err
 			}

@@ -412,16 +412,21 @@ func (s *Subscription) tell(pos cdc.Position, progress schema.Change) {
 
 // push puts a payload on the queue from the goroutine that catches up: it waits for room.
 func (s *Subscription) push(ctx context.Context, payload []byte) error {
-	if err := s.session.await(ctx, len(payload)); err != nil {
+	return s.pushRun(ctx, single(payload))
+}
+
+// pushRun is push for several.
+func (s *Subscription) pushRun(ctx context.Context, r run) error {
+	if err := s.session.await(ctx, r.bytes); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		s.session.free(len(payload))
+		s.session.free(r.bytes)
 		return s.err
 	}
-	s.queueLocked(single(payload))
+	s.queueLocked(r)
 	s.wake()
 	return nil
 }

@@ -44,6 +44,7 @@ type reader struct {
 	portion bool
 	after   cdc.Row
 	more    bool
+	scratch []byte // of image
 }
 
 // Snapshot reads the rows that p's SELECT returns now, in one repeatable read snapshot that sees
@@ -280,8 +281,13 @@ func (r *reader) fetch(ctx context.Context, n int) (rows []cdc.Row, size int, er
 	return rows, size, nil
 }
 
-// image puts the values of the readable columns in their places.
+// image puts the values of the readable columns in their places. They share one string.
 func (r *reader) image(values [][]byte) cdc.Row {
+	r.scratch = r.scratch[:0]
+	for _, v := range values {
+		r.scratch = append(r.scratch, v...)
+	}
+	text := string(r.scratch)
 	row := make(cdc.Row, len(r.plan.table.Columns))
 	next := 0
 	for i := range row {
@@ -289,10 +295,11 @@ func (r *reader) image(values [][]byte) cdc.Row {
 			row[i] = cdc.AbsentValue()
 			continue
 		}
-		if v := values[next]; v != nil {
-			row[i] = cdc.TextValue(string(v))
+		v := values[next]
+		if next++; v != nil {
+			row[i] = cdc.TextValue(text[:len(v)])
 		}
-		next++
+		text = text[len(v):]
 	}
 	return row
 }
