@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,36 @@ func (r *raw) send(b []byte) {
 func gone(err error) bool {
 	var timeout net.Error
 	return err != nil && (!errors.As(err, &timeout) || !timeout.Timeout())
+}
+
+// What a client sends is the same however it comes: byte by byte, in fragments with pings between
+// them, or much at once.
+func TestMessagesAreReadHoweverTheyArrive(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{}, fanout.Limits{})
+	var sent []byte
+	for _, f := range [][]byte{
+		frame(opText, `{"type":"connection_init",`), frame(fin|opPing, "a"), frame(opContinuation, ""),
+		frame(fin|opContinuation, `"payload":{"authorization":"Bearer good"}}`),
+		frame(fin|opPing, "b"), frame(fin|opPong, "nobody asked"), frame(fin|opText, `{"type":"ping"}`),
+		frame(fin|opText, `{"type":"ping","payload":{"x":"`+strings.Repeat("x", 60)+`"}}`), frame(fin|opPing, ""),
+	} {
+		sent = append(sent, f...)
+	}
+	want := []string{"a", `{"type":"connection_ack"}`, "b", `{"type":"pong"}`, `{"type":"pong","payload":{"x":"` + strings.Repeat("x", 60) + `"}}`, ""}
+	for _, size := range []int{1, 2, 5, 16, 64, 65, len(sent)} {
+		r, _ := p.raw()
+		go func() {
+			for b := range slices.Chunk(sent, size) {
+				_, _ = r.conn.Write(b)
+			}
+		}()
+		for _, w := range want {
+			if _, got, err := r.read(); err != nil || got != w {
+				t.Fatalf("%d bytes at a time: got %q, %v, want %q", size, got, err, w)
+			}
+		}
+	}
 }
 
 // Covers S10.

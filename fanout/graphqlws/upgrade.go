@@ -73,7 +73,10 @@ func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return n, rw, err
 	}
-	b := &below{Conn: n, client: g.c.client, within: g.c.h.cfg.WriteTimeout, early: bytes.Clone(early), gone: make(chan struct{})}
+	b := &below{
+		Conn: n, client: g.c.client, within: g.c.h.cfg.WriteTimeout, gone: make(chan struct{}),
+		inbound: inbound{over: &g.c.over, raw: rests(n), early: bytes.Clone(early), woken: len(early) > 0},
+	}
 	g.c.grab(b)
 	return b, bufio.NewReadWriter(bufio.NewReaderSize(b, readBuffer), bufio.NewWriterSize(b, writeBuffer)), nil
 }
