@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowtide/rowtide/authz"
@@ -28,6 +29,8 @@ type below struct {
 	mu sync.Mutex
 	// shut tells that a close frame was sent: nothing may follow it (RFC 6455, 5.5.1).
 	shut bool
+	// wrote counts the writes of frames that the client's system, or ours for it, has taken.
+	wrote atomic.Uint32
 }
 
 // errShut says that nothing was written, since the close frame was.
@@ -66,6 +69,9 @@ func (b *below) frames(p []byte) error {
 		return err
 	}
 	_, err := b.Conn.Write(p)
+	if err == nil {
+		b.wrote.Add(1)
+	}
 	return err
 }
 

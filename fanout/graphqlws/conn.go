@@ -287,12 +287,16 @@ func (c *conn) sessionEnded() {
 	}
 }
 
-// ping drops a client that does not answer until the next one is due.
+// ping drops a client that does not answer until the next one is due. One that is sent frames all the
+// while may not have come to the ping yet: megabytes of them may be on their way before it, in the
+// buffers of both systems. Whether it takes them is for WriteTimeout, and for the system to notice.
 func (c *conn) ping() {
 	c.pinger.Reset(c.h.cfg.PingInterval)
 	ctx, cancel := context.WithTimeout(context.Background(), c.h.cfg.PingInterval)
 	defer cancel()
-	if err := c.ws.Ping(ctx); errors.Is(err, context.DeadlineExceeded) {
+	before := c.below.wrote.Load()
+	err := c.ws.Ping(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && c.below.wrote.Load() == before {
 		c.log.Debug("client does not answer pings")
 		c.cut()
 	}

@@ -63,6 +63,10 @@ func (g *grabber) WriteHeaderNow() {
 	}
 }
 
+// unanswered is for how many intervals of pings a client's system may acknowledge nothing of what it
+// is sent.
+const unanswered = 2
+
 // Hijack is http.Hijacker's.
 func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	n, rw, err := http.NewResponseController(g.ResponseWriter).Hijack()
@@ -78,5 +82,6 @@ func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		inbound: inbound{over: &g.c.over, raw: rests(n), early: bytes.Clone(early), woken: len(early) > 0},
 	}
 	g.c.grab(b)
+	boundUnanswered(n, unanswered*g.c.h.cfg.PingInterval)
 	return b, bufio.NewReadWriter(bufio.NewReaderSize(b, readBuffer), bufio.NewWriterSize(b, writeBuffer)), nil
 }
