@@ -91,6 +91,9 @@ type Question struct {
 	// other tables is judged as before it. Where it is missing, no image is.
 	Old        []bool
 	Principals []*Principal
+	// AsOf asks for verdicts that hold as of the transaction, or none: what only Postgres knows,
+	// which has other tables as they are now, is Undecided.
+	AsOf bool
 	// Wanted gives for each principal the images that matter, ascending; nil means all, to all.
 	// Verdicts on others are not looked at: a Judge that spares itself the work leaves them zero.
 	Wanted [][]int32
@@ -106,3 +109,17 @@ type Equality struct {
 	// prints equal values alike may have an Equality. Without any, no image is visible.
 	Values []string
 }
+
+// An Effect is what a transaction means to a principal besides what it wrote itself.
+type Effect uint8
+
+// The zero Effect is none.
+const (
+	// NoEffect: what he sees of the other rows is what he saw.
+	NoEffect Effect = iota
+	// RowsMoved: some of the other rows may have come into or gone out of his sight, by what
+	// policies ask of other tables.
+	RowsMoved
+	// Unknown: what he saw was judged in another way than what he sees.
+	Unknown
+)

@@ -20,26 +20,43 @@ type plan struct {
 	snapshot bool
 	reason   string
 	after    cdc.Position
+	// behind, where not zero, is the position up to which a subscription has everything that was
+	// live: it goes on with what it holds.
+	behind cdc.Position
 }
 
 type job struct {
 	s *Subscription
 	p plan
+	// shift is to be worked out, where it is not nil.
+	shift *shift
 }
 
 // enqueue has Run start the goroutine that catches up.
 func (d *Dispatcher) enqueue(s *Subscription, p plan) {
-	d.mu.Lock()
-	stopped := d.stopped
-	if !stopped {
-		d.jobs = append(d.jobs, job{s, p})
-	}
-	d.mu.Unlock()
-	if stopped {
+	if !d.assign(job{s: s, p: p}) {
 		s.end(ErrDraining, flushed)
-		return
 	}
+}
+
+// enqueueShift has Run start the goroutine that works a shift out.
+func (d *Dispatcher) enqueueShift(sh *shift) {
+	if !d.assign(job{shift: sh}) {
+		sh.reason = reasonMembership
+		close(sh.done)
+	}
+}
+
+// assign gives Run a job, and is false where it takes no more.
+func (d *Dispatcher) assign(j job) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped {
+		return false
+	}
+	d.jobs = append(d.jobs, j)
 	signal(d.newJob)
+	return true
 }
 
 // work starts the jobs, and returns when all have ended.
@@ -56,6 +73,10 @@ func (d *Dispatcher) work(ctx context.Context) {
 		d.jobs, d.stopped = nil, stop
 		d.mu.Unlock()
 		for _, j := range jobs {
+			if j.shift != nil {
+				wg.Go(func() { d.workOut(ctx, j.shift) })
+				continue
+			}
 			wg.Go(func() { d.catchUp(ctx, j.s, j.p) })
 		}
 		if stop {
@@ -157,11 +178,14 @@ func (d *Dispatcher) attempt(ctx context.Context, s *Subscription, p plan) error
 	if err != nil {
 		return err
 	}
-	if err := d.awaitMembership(ctx, s); err != nil {
+	c := chase{d: d, s: s, pos: p.after}
+	if !p.behind.IsZero() {
+		c.pos, c.announced = p.behind, true
+	} else if err := d.awaitMembership(ctx, s); err != nil {
 		return err
 	}
-	c := chase{d: d, s: s, pos: p.after}
 	switch {
+	case c.announced:
 	case p.snapshot:
 		if err := c.snapshot(ctx, p.reason); err != nil {
 			return err
@@ -310,13 +334,40 @@ func (c *chase) handOver(ctx context.Context) (bool, error) {
 				return false, err
 			}
 		}
-		for _, f := range h.frames {
-			if err := c.s.push(ctx, f.payload); err != nil {
+		for i := range h.frames {
+			if err := c.give(ctx, &h.frames[i]); err != nil {
 				return false, err
 			}
-			c.pos = f.pos
 		}
 	}
+}
+
+// give sends a frame, or those of a shift that the snapshot does not have and that were not given
+// before.
+func (c *chase) give(ctx context.Context, f *frame) error {
+	if f.shift == nil {
+		err := c.s.push(ctx, f.payload)
+		c.pos = f.pos
+		return err
+	}
+	frames, err := f.shift.wait(ctx)
+	if err != nil {
+		return err
+	}
+	frames, _, reason := c.s.unseen(&f.shift.of.w.batch.Transaction, frames)
+	if reason != "" {
+		return errResync{reason}
+	}
+	for i := range frames {
+		if frames[i].pos.Seq != shiftSeq && frames[i].pos.Compare(c.pos) <= 0 {
+			continue
+		}
+		if err := c.s.push(ctx, frames[i].payload); err != nil {
+			return err
+		}
+	}
+	c.pos = f.pos
+	return nil
 }
 
 func (c *chase) live(ctx context.Context) error {
@@ -363,6 +414,8 @@ func (s *Subscription) takeHeld(announced bool) (handful, error) {
 		switch {
 		case f.resync != "" && !every:
 			return handful{}, errResync{f.resync}
+		case f.shift != nil && !every: // each of its frames is looked at when they are there
+			h.frames = append(h.frames, *f)
 		case f.image == nil && !every && this: // a TRUNCATE in the middle of the snapshot
 			return handful{}, errResync{reasonTruncated}
 		case !this:

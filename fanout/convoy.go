@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/fanout/bus"
 	"github.com/rowtide/rowtide/schema"
@@ -39,6 +40,8 @@ type convoyKey struct {
 type convoyLane struct {
 	lane
 	seats []*seat
+	// effect is what the transaction of the present batch means besides what it wrote.
+	effect authz.Effect
 }
 
 // convoy takes seats to the dispatcher's position.
@@ -185,12 +188,12 @@ func (v *convoy) batch(ctx context.Context, b *cdc.Batch) error {
 	byTable := map[*schema.Table][]*convoyLane{}
 	for key, l := range v.lanes {
 		l.begin(l.view, &b.Transaction)
-		if err := v.d.covered(ctx, l.view, b); err != nil {
-			var resync errResync
-			if !errors.As(err, &resync) {
-				return err
-			}
-			l.resync = resync.reason
+		var err error
+		if l.effect, err = v.d.covered(ctx, &l.view, b); err != nil {
+			return err
+		}
+		if l.effect == authz.Unknown {
+			l.resync = reasonMembership
 			continue
 		}
 		byTable[key.table] = append(byTable[key.table], l)
@@ -247,9 +250,11 @@ func (v *convoy) deliver(b *cdc.Batch) {
 	}
 	var ends []end
 	v.leaves = time.Now().Add(convoyWait)
+	var m moved
+	defer func() { m.start(v.d) }()
 	for _, l := range v.lanes {
 		if b.Last && l.resync == "" {
-			l.finish(v.w)
+			v.finish(&m, l, b)
 		}
 		if l.resync != "" {
 			ends = append(ends, end{before(l.seats, b), errResync{l.resync}})
@@ -268,6 +273,18 @@ func (v *convoy) deliver(b *cdc.Batch) {
 	for _, e := range ends {
 		v.drop(e.seats, e.err)
 	}
+}
+
+// finish writes what was held back until the end of the transaction, or leaves it to the shift that
+// follows.
+func (v *convoy) finish(m *moved, l *convoyLane, b *cdc.Batch) {
+	if l.effect != authz.RowsMoved {
+		l.lane.finish(v.w)
+		return
+	}
+	sl := m.add(l.view, v.w.cursors, b)
+	sl.tail, l.tail = l.tail, nil
+	l.frames = append(l.frames, frame{shift: sl, pos: b.Position(), xid: b.XID})
 }
 
 func (v *convoy) give(s *seat, b *cdc.Batch, frames []frame) bool {

@@ -27,7 +27,8 @@ type Dispatcher struct {
 	armed chan struct{}
 	// snapshots has a token for each that may go on at once.
 	snapshots chan struct{}
-	depot     depot // of replays
+	shifting  chan struct{} // likewise, for shifts
+	depot     depot         // of replays
 
 	mu      sync.Mutex
 	jobs    []job           // subscriptions that are to catch up
@@ -57,6 +58,9 @@ type Dispatcher struct {
 	portioner Portioner // the Snapshotter, where it is one
 	portions  portions
 	regrouped bool
+	// moved are the classes that it concerns, and unknown those that have to begin anew.
+	moved   moved
+	unknown []*class
 }
 
 // New makes a Dispatcher. It does nothing before Run.
@@ -75,7 +79,8 @@ func New(cfg Config) (*Dispatcher, error) {
 		matcher:   matcher{judge: cfg.Judge, comparer: cfg.Comparer, bindings: &bindings{}, log: cfg.Logger},
 		armed:     make(chan struct{}),
 		snapshots: make(chan struct{}, cfg.Limits.Snapshots), depot: depot{come: make(chan struct{}, cfg.Limits.Replays)},
-		newJob: make(chan struct{}, 1), newCatalog: make(chan struct{}, 1), dispatching: make(chan struct{}, 1),
+		shifting: make(chan struct{}, shiftsAtOnce),
+		newJob:   make(chan struct{}, 1), newCatalog: make(chan struct{}, 1), dispatching: make(chan struct{}, 1),
 		w: newWriter(cfg.Cursors), tailed: map[*lane]struct{}{}, carried: map[*Subscription]*hit{}, refreshed: map[*cdc.Relation]struct{}{},
 	}, nil
 }
@@ -183,7 +188,6 @@ func (d *Dispatcher) lost(reason string) {
 	d.regrouped = false
 	if d.follower != nil {
 		d.follower.Lost()
-		d.registry.reindex(everybody)
 	}
 	for _, s := range d.registry.all() {
 		if s.attached() { // the others read the bus by themselves
@@ -294,6 +298,7 @@ func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
 	if err := d.fit(ctx, events); err != nil {
 		return err
 	}
+	d.regroup(b)
 	for oid, of := range events {
 		if err := d.table(ctx, b, oid, of); err != nil {
 			return err
@@ -301,7 +306,7 @@ func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
 	}
 	if b.Last {
 		d.finish(b)
-		d.regroup(b)
+		d.shift(b)
 	}
 	return nil
 }
@@ -395,7 +400,9 @@ func (d *Dispatcher) resyncClass(b *cdc.Batch, l *lane, reason string) {
 
 // deliver hands a lane's frames on, or has its subscriptions resync: then none of those.
 func (d *Dispatcher) deliver(b *cdc.Batch, l *lane, last bool) {
-	if last && l.resync == "" {
+	if sl := d.moved.lanes[l.class]; last && sl != nil {
+		sl.tail, l.tail = l.tail, nil // what follows in the transaction is not known yet
+	} else if last && l.resync == "" {
 		l.finish(d.w)
 	}
 	if l.resync != "" {

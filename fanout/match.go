@@ -17,6 +17,8 @@ type matcher struct {
 	comparer Comparer // nil for none
 	bindings *bindings
 	log      *slog.Logger
+	// asOf asks for verdicts as of the transaction alone.
+	asOf bool
 }
 
 // A lane takes what one reading of the stream, live or a replay, makes for one class of
@@ -62,7 +64,9 @@ func (l *lane) end() {
 // A subject is one event of a table with what is needed to judge it. Its images are in the
 // order of the table's columns; before and after index them in the question, -1 for none.
 type subject struct {
-	event         *cdc.Event
+	event *cdc.Event
+	// nth tells the rows of a shift apart, which have one place in the stream; else it is 0.
+	nth           int
 	old, new      cdc.Row
 	before, after int
 	// asked tells that a lane looks at it, broken that an image which the transition needs is
@@ -102,7 +106,7 @@ func (m *matcher) match(ctx context.Context, w *writer, subjects []subject, lane
 	if len(lanes) == 0 {
 		return nil
 	}
-	q := authz.Question{XID: w.batch.XID, Commit: w.batch.Commit, Table: lanes[0].view.op.Table}
+	q := authz.Question{XID: w.batch.XID, Commit: w.batch.Commit, AsOf: m.asOf, Table: lanes[0].view.op.Table}
 	question(&q, subjects, lanes)
 	verdicts, err := m.ask(ctx, &q)
 	if err != nil {
@@ -226,7 +230,7 @@ func (l *lane) step(w *writer, s *subject, verdicts []authz.Verdict) {
 	if kind == 0 || !kinds.Has(kind) {
 		return
 	}
-	l.hit(w, hit{view: l.view, kind: kind, old: s.old, new: s.new, pos: cdc.Position{Commit: w.batch.Commit, Seq: s.event.Seq}})
+	l.hit(w, hit{view: l.view, kind: kind, old: s.old, new: s.new, nth: s.nth, pos: cdc.Position{Commit: w.batch.Commit, Seq: s.event.Seq}})
 }
 
 // sees tells whether the class sees an image: first the policies, then where, so that

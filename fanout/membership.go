@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
@@ -21,10 +22,14 @@ type Follower interface {
 	Follow(b *cdc.Batch) bool
 	// Lost tells that batches were left out: nothing that is known counts any more.
 	Lost()
-	// Affected tells of each principal whether what it sees of t, apart from the rows that the
-	// transaction at commit wrote, may be another behind that transaction. The transaction has
-	// been followed to its end.
-	Affected(t *schema.Table, commit cdc.LSN, principals []*authz.Principal) []bool
+	// Affected tells what the transaction at commit means to principals besides the rows of t that
+	// it wrote itself. The transaction has been followed to its end.
+	Affected(t *schema.Table, commit cdc.LSN, principals []*authz.Principal) []authz.Effect
+	// Near reads, in one snapshot that sees every transaction in settled, the rows of t that any of
+	// the principals may see behind the transaction at commit and not before it, or the other way
+	// round, and perhaps others. It is an error where they are more than most. It sees to it that
+	// something commits behind the snapshot.
+	Near(ctx context.Context, t *schema.Table, commit cdc.LSN, principals []*authz.Principal, settled []uint32, most int) (cdc.Snapshot, []cdc.Row, error)
 	// Await waits until what policies on t ask of other tables for a role is known, or until it
 	// is plain that it will not be, within a bound. Its error is that of ctx.
 	Await(ctx context.Context, t *schema.Table, role string) error
@@ -37,31 +42,108 @@ type Follower interface {
 func (d *Dispatcher) followBatch(b *cdc.Batch) {
 	if d.follower != nil && d.follower.Follow(b) {
 		d.regrouped = true
-		d.reindex(b.Commit)
 	}
 }
 
-// regroup has the subscriptions resync whose visible rows a change of membership may have
-// changed, at the end of its transaction: before anything of the next one is judged (S56).
+// regroup finds, at the end of a transaction, the classes that a change of membership concerns, before
+// the last frames of the transaction are written.
 func (d *Dispatcher) regroup(b *cdc.Batch) {
-	if !d.regrouped {
+	if !b.Last || !d.regrouped {
 		return
 	}
 	d.regrouped = false
-	byTable := map[*schema.Table][]*Subscription{}
-	for _, s := range d.registry.all() {
-		if s.concerned(&b.Transaction) { // the others start behind it, or read the bus by themselves
-			t := s.present().op.Table
-			byTable[t] = append(byTable[t], s)
+	for _, t := range d.registry.serving() {
+		classes := slices.DeleteFunc(d.registry.classes(t), func(c *class) bool { return !shifts(&c.view) || !c.concerned(&b.Transaction) })
+		for i, effect := range d.effects(t.schema, b.Commit, classes) {
+			switch effect {
+			case authz.RowsMoved:
+				d.moved.of(classes[i], d.cfg.Cursors, b)
+				d.dropCarried(b, classes[i])
+			case authz.Unknown:
+				d.unknown = append(d.unknown, classes[i])
+			case authz.NoEffect:
+			}
 		}
 	}
-	for t, subs := range byTable {
-		for _, s := range d.affected(t, b.Commit, subs) {
+}
+
+// dropCarried has members of a class resync for whom frames are held back that were made for another:
+// whether these are the last ones of their transaction is not known.
+func (d *Dispatcher) dropCarried(b *cdc.Batch, c *class) {
+	if len(d.carried) == 0 {
+		return
+	}
+	for _, s := range c.appendConcerned(nil, &b.Transaction) {
+		if d.carried[s] != nil {
+			delete(d.carried, s)
+			d.resync(s, reasonMembership)
+		}
+	}
+}
+
+// shifts tells whether a view has anything for rows that come and go with a membership.
+func shifts(v *view) bool {
+	return v.op.Kinds.Has(schema.KindEnter) || v.op.Kinds.Has(schema.KindLeave)
+}
+
+// effects asks the Follower about classes, once for each distinct principal.
+func (d *Dispatcher) effects(t *schema.Table, commit cdc.LSN, classes []*class) []authz.Effect {
+	index := map[authz.Key]int{}
+	var principals []*authz.Principal
+	of := make([]int, len(classes))
+	for i, c := range classes {
+		p := c.view.principal
+		n, ok := index[p.Key()]
+		if !ok {
+			n = len(principals)
+			index[p.Key()] = n
+			principals = append(principals, p)
+		}
+		of[i] = n
+	}
+	told := d.follower.Affected(t, commit, principals)
+	out := make([]authz.Effect, len(classes))
+	for i := range out {
+		out[i] = told[of[i]]
+	}
+	return out
+}
+
+// shift has the subscriptions concerned get the rows that came or went with their memberships, or
+// resync: behind all frames of the transaction, and before anything of the next one (S56).
+func (d *Dispatcher) shift(b *cdc.Batch) {
+	for _, c := range d.unknown {
+		for _, s := range c.appendConcerned(nil, &b.Transaction) {
+			d.log.Debug("what policies ask is judged in another way from here on", slog.Uint64("commit", uint64(b.Commit)))
 			if !s.holdResync(b, reasonMembership) {
 				d.resync(s, reasonMembership)
 			}
 		}
 	}
+	for c, l := range d.moved.lanes {
+		f := frame{shift: l, pos: b.Position(), xid: b.XID}
+		for _, s := range c.appendConcerned(nil, &b.Transaction) {
+			if s.holdShift(f) {
+				d.enqueue(s, plan{behind: l.behind()})
+			}
+		}
+	}
+	d.moved.start(d)
+	d.moved, d.unknown = moved{}, nil
+}
+
+// holdShift puts a shift behind what the subscription was given, and tells whether somebody has to
+// hand on what it holds from now on.
+func (s *Subscription) holdShift(f frame) (start bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == live {
+		s.phase, s.catching, start = holding, true, true
+	}
+	if s.phase == holding {
+		s.holdLocked([]frame{f})
+	}
+	return start
 }
 
 // holdResync leaves it to the end of the catching up whether the subscription has to begin anew:
@@ -76,35 +158,6 @@ func (s *Subscription) holdResync(b *cdc.Batch, reason string) bool {
 	return true
 }
 
-// affected gives the subscriptions, all to one table, of which the Follower says that their rows
-// may be others behind a transaction. It is asked once for each distinct principal.
-func (d *Dispatcher) affected(t *schema.Table, commit cdc.LSN, subs []*Subscription) []*Subscription {
-	index := map[authz.Key]int{}
-	var principals []*authz.Principal
-	of := make([]int, len(subs))
-	for i, s := range subs {
-		p := s.present().principal
-		n, ok := index[p.Key()]
-		if !ok {
-			n = len(principals)
-			index[p.Key()] = n
-			principals = append(principals, p)
-		}
-		of[i] = n
-	}
-	changed := d.follower.Affected(t, commit, principals)
-	var out []*Subscription
-	for i, s := range subs {
-		if of[i] >= len(changed) || changed[of[i]] {
-			out = append(out, s)
-		}
-	}
-	if len(out) > 0 {
-		d.log.Debug("a change of membership concerns subscriptions", slog.Int("subscriptions", len(out)), slog.Uint64("commit", uint64(commit)))
-	}
-	return out
-}
-
 // awaitMembership waits until images for a subscription can be judged as of their transactions,
 // where they ever can.
 func (d *Dispatcher) awaitMembership(ctx context.Context, s *Subscription) error {
@@ -115,18 +168,21 @@ func (d *Dispatcher) awaitMembership(ctx context.Context, s *Subscription) error
 	return d.follower.Await(ctx, v.op.Table, v.principal.Role)
 }
 
-// covered tells whether a batch of a replay can be judged as of its transaction, or why not.
-// Behind its end it is also not, where the transaction changed the membership of the subscriber.
-func (d *Dispatcher) covered(ctx context.Context, v view, b *cdc.Batch) error {
+// covered tells whether a batch of a replay can be judged as of its transaction, or why not, and
+// behind its end what the transaction means to the subscriber besides.
+func (d *Dispatcher) covered(ctx context.Context, v *view, b *cdc.Batch) (authz.Effect, error) {
 	if d.follower == nil {
-		return nil
+		return authz.NoEffect, nil
 	}
 	ok, err := d.follower.Covers(ctx, v.op.Table, v.principal.Role, b.Commit)
 	if err != nil {
-		return err
+		return authz.NoEffect, err
 	}
-	if !ok || d.follower.Affected(v.op.Table, b.Commit, []*authz.Principal{v.principal})[0] {
-		return errResync{reasonMembership}
+	if !ok {
+		return authz.Unknown, nil
 	}
-	return nil
+	if !b.Last || !shifts(v) {
+		return authz.NoEffect, nil
+	}
+	return d.follower.Affected(v.op.Table, b.Commit, []*authz.Principal{v.principal})[0], nil
 }

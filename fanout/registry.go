@@ -168,6 +168,13 @@ func (r *registry) find(t *table, lanes []*lane, tx *cdc.Transaction, subjects [
 	return lanes
 }
 
+// serving gives the tables that there are subscriptions to.
+func (r *registry) serving() []*table {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.tables))
+}
+
 // classes gives those of a table.
 func (r *registry) classes(t *table) []*class {
 	r.mu.Lock()

@@ -42,16 +42,9 @@ func (c *chase) ride(ctx context.Context) (arrived bool, err error) {
 	for {
 		gifts, over := s.take()
 		for _, g := range gifts {
-			frames, _, reason := c.s.unseen(&g.tx, g.frames)
-			if reason != "" {
-				return false, errResync{reason}
+			if err := c.take(ctx, &g); err != nil {
+				return false, err
 			}
-			for _, f := range frames {
-				if err := c.s.push(ctx, f.payload); err != nil {
-					return false, err
-				}
-			}
-			c.pos = g.pos
 			s.sent(g)
 		}
 		if over && len(gifts) == 0 {
@@ -67,6 +60,28 @@ func (c *chase) ride(ctx context.Context) (arrived bool, err error) {
 			return false, context.Cause(ctx)
 		}
 	}
+}
+
+// take sends what is in a gift.
+func (c *chase) take(ctx context.Context, g *gift) error {
+	frames, n := g.frames, len(g.frames)
+	if n > 0 && frames[n-1].shift != nil {
+		n--
+	}
+	out, _, reason := c.s.unseen(&g.tx, frames[:n])
+	if reason != "" {
+		return errResync{reason}
+	}
+	for i := range out {
+		if err := c.s.push(ctx, out[i].payload); err != nil {
+			return err
+		}
+	}
+	if n < len(frames) {
+		return c.give(ctx, &frames[n])
+	}
+	c.pos = g.pos
+	return nil
 }
 
 // unseen gives the frames of a transaction that the snapshot does not have.

@@ -80,12 +80,13 @@ type view struct {
 	principal *authz.Principal
 }
 
-// A frame is one payload and its place in the stream; or, held, the reason why whoever did not
-// see its transaction has to begin anew.
+// A frame is one payload and its place in the stream; or, held, those of a shift, or the reason why
+// whoever did not see its transaction has to begin anew.
 type frame struct {
 	payload []byte
+	shift   *shiftLane
 	resync  string
-	// image has the key of the row; nil for a TRUNCATE and for a resync.
+	// image has the key of the row; nil for a TRUNCATE, a shift and a resync.
 	image cdc.Row
 	pos   cdc.Position
 	xid   uint32

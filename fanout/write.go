@@ -13,6 +13,7 @@ type hit struct {
 	view     view
 	kind     schema.ChangeKind
 	old, new cdc.Row
+	nth      int
 	pos      cdc.Position
 }
 
@@ -33,6 +34,7 @@ type writer struct {
 type writing struct {
 	signature unique.Handle[string]
 	seq       uint32
+	nth       int
 	kind      schema.ChangeKind
 	last      bool
 }
@@ -50,7 +52,7 @@ func (w *writer) turn(b *cdc.Batch) {
 
 // write is an error where an image does not hold what the selection asks for.
 func (w *writer) write(h *hit, last bool) ([]byte, error) {
-	key := writing{h.view.signature, h.pos.Seq, h.kind, last}
+	key := writing{h.view.signature, h.pos.Seq, h.nth, h.kind, last}
 	if b, ok := w.written[key]; ok {
 		return b, nil
 	}

@@ -52,7 +52,7 @@ SELECT current_database()::text,
        EXISTS (SELECT FROM pg_roles r JOIN pg_namespace n ON n.nspname = 'rowtide' JOIN pg_class c ON c.relnamespace = n.oid
          WHERE r.rolname = $1 AND c.relname = 'installation'
          AND has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'SELECT')
-         AND (SELECT count(*) = 2 FROM pg_proc f WHERE f.pronamespace = n.oid AND f.proname IN ('rows_of', 'revoke') AND has_function_privilege(r.oid, f.oid, 'EXECUTE'))
+         AND (SELECT count(*) = 3 FROM pg_proc f WHERE f.pronamespace = n.oid AND f.proname IN ('rows_of', 'rows_near', 'revoke') AND has_function_privilege(r.oid, f.oid, 'EXECUTE'))
          AND (SELECT count(*) = 2 FROM pg_class t JOIN (VALUES ('audit', 'INSERT'), ('revocations', 'SELECT')) AS needed(name, privilege) ON needed.name = t.relname
            WHERE t.relnamespace = n.oid AND has_table_privilege(r.oid, t.oid, needed.privilege)))`, login).Scan(&database, &connect, &own)
 	if err != nil {
@@ -73,7 +73,7 @@ SELECT current_database()::text,
 		"GRANT USAGE ON SCHEMA rowtide TO "+ident(login),
 		"GRANT SELECT ON rowtide.installation, rowtide.revocations TO "+ident(login),
 		"GRANT INSERT ON rowtide.audit TO "+ident(login),
-		"GRANT EXECUTE ON FUNCTION rowtide.rows_of(oid, text[]), rowtide.revoke(text, text, timestamptz, timestamptz) TO "+ident(login),
+		"GRANT EXECUTE ON FUNCTION rowtide.rows_of(oid, text[]), rowtide.rows_near(oid, text[], jsonb, bigint), rowtide.revoke(text, text, timestamptz, timestamptz) TO "+ident(login),
 		remember("installation", login, ""))
 }
 

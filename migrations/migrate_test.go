@@ -45,6 +45,7 @@ const (
 	without2 = `DROP FUNCTION rowtide.announce() CASCADE; DROP FUNCTION rowtide.hmac_sha256, rowtide.follow_partitions;`
 	without3 = `DROP FUNCTION rowtide.rows_of;`
 	without4 = `DROP FUNCTION rowtide.revoke; DROP TABLE rowtide.revocations, rowtide.audit;`
+	without5 = `DROP FUNCTION rowtide.rows_near;`
 )
 
 // golang-migrate notes the version before it runs a file and again behind it. Wherever a crash
@@ -53,17 +54,19 @@ func TestAnInterruptedMigrationIsFinishedByTheNextRun(t *testing.T) {
 	t.Parallel()
 	for _, run := range []string{"up", "down"} {
 		for _, at := range []string{
-			`UPDATE rowtide.schema_migrations SET version = 4, dirty = true`,
-			without4 + `UPDATE rowtide.schema_migrations SET version = 4, dirty = true`,
-			`UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
-			without4 + `UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
-			without4 + without3 + `UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
-			without4 + `UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
-			without4 + without3 + without2 + `UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
-			without4 + without3 + `UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
-			without4 + without3 + without2 + `UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
-			without4 + without3 + without2 + without1 + `UPDATE rowtide.schema_migrations SET version = -1, dirty = true`,
-			without4 + without3 + without2 + without1 + `TRUNCATE rowtide.schema_migrations`,
+			`UPDATE rowtide.schema_migrations SET version = 5, dirty = true`,
+			without5 + `UPDATE rowtide.schema_migrations SET version = 5, dirty = true`,
+			without5 + `UPDATE rowtide.schema_migrations SET version = 4, dirty = true`,
+			without5 + without4 + `UPDATE rowtide.schema_migrations SET version = 4, dirty = true`,
+			without5 + `UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
+			without5 + without4 + `UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
+			without5 + without4 + without3 + `UPDATE rowtide.schema_migrations SET version = 3, dirty = true`,
+			without5 + without4 + `UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
+			without5 + without4 + without3 + without2 + `UPDATE rowtide.schema_migrations SET version = 2, dirty = true`,
+			without5 + without4 + without3 + `UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
+			without5 + without4 + without3 + without2 + `UPDATE rowtide.schema_migrations SET version = 1, dirty = true`,
+			without5 + without4 + without3 + without2 + without1 + `UPDATE rowtide.schema_migrations SET version = -1, dirty = true`,
+			without5 + without4 + without3 + without2 + without1 + `TRUNCATE rowtide.schema_migrations`,
 		} {
 			db := pgtest.New(t)
 			before := catalog(t, db)

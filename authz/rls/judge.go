@@ -153,7 +153,7 @@ func (g *Postgres) remains(j *judgement, t *task) bool {
 	all := len(t.images)
 	if p := t.plan.predicate; p != nil {
 		rest := g.inProcess(j, t, p)
-		if g.cfg.Shadow && j.q.XID != 0 && len(p.kept) == 0 { // Postgres only knows what others hold now
+		if g.cfg.Shadow && !j.q.AsOf && j.q.XID != 0 && len(p.kept) == 0 { // Postgres only knows what others hold now
 			t.fast = slices.Clone(t.out)
 		} else {
 			t.images = rest
@@ -161,6 +161,10 @@ func (g *Postgres) remains(j *judgement, t *task) bool {
 	}
 	g.ways.compiled.Add(uint64(all - len(t.images)))
 	g.ways.asked.Add(uint64(len(t.images)))
+	if j.q.AsOf && len(t.images) > 0 {
+		j.decide(t, t.images, authz.Undecided, "membership_unknown", "")
+		return false
+	}
 	if len(t.images) == 0 || g.suspended(j, t) {
 		return false
 	}

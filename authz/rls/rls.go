@@ -111,6 +111,7 @@ type Postgres struct {
 	// sessions of keepSession.
 	keeps       *keeps
 	keepSession *pgconn.Config
+	keepers     *pool
 
 	mu    sync.Mutex
 	plans map[planKey]*plan
@@ -124,6 +125,9 @@ type planKey struct {
 // maxPlans bounds the plans that are kept. They are cheap to make: when there are more, all go,
 // and with them the catalogs that they hold on to.
 const maxPlans = 1024
+
+// keepConns is the most connections that read what changes of membership concern.
+const keepConns = 2
 
 // maxIdle ends a transaction of a judge that sends nothing more: it would keep vacuum waiting.
 const maxIdle = 30 * time.Second
@@ -169,7 +173,7 @@ func New(c Config) (*Postgres, error) {
 		if g.keepSession, err = sessionConfig(c.URL, "rowtide keep", path, c.SnapshotTimeout, c.SnapshotTimeout); err != nil {
 			return nil, err
 		}
-		g.keeps = newKeeps(g, c.SetBytes)
+		g.keeps, g.keepers = newKeeps(g, c.SetBytes), newPool(g.keepSession, keepConns)
 	}
 	return g, nil
 }
@@ -179,6 +183,7 @@ func (g *Postgres) Close() {
 	g.breakers.close()
 	if g.keeps != nil {
 		g.keeps.close()
+		g.keepers.close()
 	}
 	g.judges.close()
 	g.snapshots.close()

@@ -315,68 +315,6 @@ func (g *Postgres) Covers(ctx context.Context, t *schema.Table, role string, com
 	}
 }
 
-// Affected implements fanout.Follower.
-func (g *Postgres) Affected(t *schema.Table, commit cdc.LSN, principals []*authz.Principal) []bool {
-	out := make([]bool, len(principals))
-	for i, principal := range principals {
-		if p := g.keptBy(t, principal.Role); p != nil {
-			b := g.bounds.of(p, principal)
-			g.keeps.mu.RLock()
-			out[i] = p.affected(b, principal, commit)
-			g.keeps.mu.RUnlock()
-		}
-	}
-	return out
-}
-
-// affected tells whether what the predicate says of some image may be another behind a
-// transaction than before it.
-func (p *predicate) affected(b *bound, principal *authz.Principal, commit cdc.LSN) bool {
-	for _, k := range p.kept {
-		if k.turned == commit {
-			return true
-		}
-	}
-	if b.refused {
-		return false // Postgres is asked, whatever the image
-	}
-	e := p.evaluation(principal, b)
-	for _, k := range p.kept {
-		if k.phase != phaseKept {
-			return false // Postgres is asked
-		}
-	}
-	for _, q := range p.queries {
-		for _, t := range q.tables {
-			for _, row := range t.kept.rows.changed(commit) {
-				if q.mayDiffer(&e, t.slot, row, commit) {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// mayDiffer tells whether a row, before or behind the transaction that brought or took it, joins
-// with others under the conditions that do not depend on the image.
-func (s *setQuery) mayDiffer(e *evaluation, slot int, row cdc.Row, commit cdc.LSN) bool {
-	j := s.changed[slot]
-	for _, e.at = range []cdc.LSN{commit - 1, commit} {
-		e.refused, e.work = false, 0
-		e.rows[slot] = row
-		found := false
-		s.each(e, &j, func() bool {
-			found = true
-			return false
-		})
-		if found || e.refused {
-			return true
-		}
-	}
-	return false
-}
-
 func (p *predicate) evaluation(principal *authz.Principal, b *bound) evaluation {
 	return evaluation{
 		role: principal.Role, settings: principal.Settings, ofPrincipal: b.values,

@@ -16,6 +16,8 @@ type setQuery struct {
 	// changed reads what joins a row that came or went, by the slot of its table, regardless of
 	// the image: if there is something, the answer may be another.
 	changed map[int]joining
+	// anchor is what ties the rows to the image; nil where nothing does that is known.
+	anchor *anchor
 }
 
 // A joining is an order in which to read the tables.
@@ -127,6 +129,12 @@ func (c *compiler) fillQuery(s *setQuery, q *query, columns int) error {
 			return err
 		}
 		s.columns = append(s.columns, f)
+	}
+	for _, f := range s.conds {
+		if f.equal != nil {
+			s.tie(f.equal[0], f.equal[1], false)
+			s.tie(f.equal[1], f.equal[0], false)
+		}
 	}
 	s.all = joinAll(s.tables, s.conds, s.own, 0)
 	s.changed = map[int]joining{}
@@ -267,7 +275,7 @@ func (c *compiler) exists(q *query) (formula, error) {
 	if err != nil {
 		return formula{}, err
 	}
-	return formula{typ: "bool", narrow: narrowAny(queries, func(int) []formula { return nil }), eval: func(e *evaluation) datum {
+	return formula{typ: "bool", eval: func(e *evaluation) datum {
 		found := false
 		for _, s := range queries {
 			s.each(e, &s.all, func() bool {
@@ -340,8 +348,7 @@ func (c *compiler) in(n *node) (formula, error) {
 			return formula{}, err
 		}
 	}
-	narrow := narrowAny(queries, func(i int) []formula { return parts[i].ties(values) })
-	return formula{typ: "bool", narrow: narrow, eval: func(e *evaluation) datum {
+	return formula{typ: "bool", eval: func(e *evaluation) datum {
 		anyNull := false
 		for i, v := range values {
 			d := v.eval(e)
@@ -396,22 +403,12 @@ func (c *compiler) membership(s *setQuery, values []formula, cells []int) (*memb
 		values[i] = l
 		eq := formula{typ: "bool", reads: v.reads | r.reads, equal: &[2]formula{in, r}, eval: strict(in, r, equal)}
 		m.equals = append(m.equals, eq)
+		s.tie(l, r, true)
 		m.certain = m.certain && r.kept != nil && r.kept.notNull
 	}
 	m.both = all(m.equals)
 	m.match = joinAll(s.tables, append(slices.Clone(s.conds), m.equals...), s.own, 0)
 	return m, nil
-}
-
-// ties are the equalities of columns of the image with those of the sub-select.
-func (m *membership) ties(values []formula) []formula {
-	var out []formula
-	for i, f := range m.equals {
-		if values[i].column != 0 {
-			out = append(out, formula{reads: f.reads, equal: &[2]formula{values[i], f.equal[1]}})
-		}
-	}
-	return out
 }
 
 func orType(typ, other string) string {

@@ -37,10 +37,14 @@ func (w *world) follow(t testing.TB, published ...string) *follower {
 	if err != nil {
 		t.Fatal(err)
 	}
+	near, err := os.ReadFile("../../migrations/sql/0005_near.up.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var sql strings.Builder
 	sql.WriteString("CREATE SCHEMA rowtide; GRANT USAGE ON SCHEMA rowtide TO {login}; CREATE TABLE rowtide.created (kind text, name text); INSERT INTO rowtide.created VALUES ('publication', 'p');")
-	sql.Write(rows)
-	sql.WriteString("; GRANT EXECUTE ON FUNCTION rowtide.rows_of(oid, text[]) TO {login}; CREATE PUBLICATION p;")
+	sql.Write(append(rows, near...))
+	sql.WriteString("; GRANT EXECUTE ON FUNCTION rowtide.rows_of(oid, text[]), rowtide.rows_near(oid, text[], jsonb, bigint) TO {login}; CREATE PUBLICATION p;")
 	for _, p := range published {
 		sql.WriteString("ALTER TABLE " + p + " REPLICA IDENTITY FULL; ALTER PUBLICATION p ADD TABLE " + p + ";")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os/exec"
@@ -36,11 +37,15 @@ type victim struct {
 
 	mu   sync.Mutex
 	dead bool // it is not started again
-	// published are the commits that the service said the bus held, at any time, by the number of
-	// sightings before.
-	published map[cdc.LSN]int
-	// seen are, for each kill, where the slot stood.
-	seen []cdc.LSN
+	// published are the commits that the service said the bus held, at any time.
+	published map[cdc.LSN]bool
+	// seen are, for each kill, where the slot stood and how many were published by then.
+	seen []sighting
+}
+
+type sighting struct {
+	confirmed cdc.LSN
+	published map[cdc.LSN]bool
 }
 
 // newVictim sets a database up. The service reaches it at the address of the URL via.
@@ -67,13 +72,12 @@ func newVictim(t *testing.T, db *pgtest.DB, fx *feedtest.Fixture, via string) *v
 		t.Fatal(err)
 	}
 	service.Host = proxy.Host
-	v := &victim{bin: build(t), addr: l.Addr().String(), dial: l.Addr().String(), slot: "slot_" + db.Name, published: map[cdc.LSN]int{}}
+	v := &victim{bin: build(t), addr: l.Addr().String(), dial: l.Addr().String(), slot: "slot_" + db.Name, published: map[cdc.LSN]bool{}}
 	v.args = []string{
 		"serve", "--database-url", service.String(), "--roles", fx.User + "," + fx.Reader, "--jwt-secret", testSecret,
 		"--slot", v.slot, "--listen", v.addr, "--expose-positions", "--log-level", "debug",
-		// The window is longer than anybody is away: who is told that it is not has found a fault. It is
-		// not longer than that, since each start reads it again.
-		"--retain", "1m", "--retain-memory", "1GB", "--retain-wal", "1GB",
+		// The window holds the whole workload: who is told that it does not has found a fault.
+		"--retain-memory", "1GB", "--retain-wal", "1GB",
 	}
 	// A second slot, read in the end by no code of ours, knows all commits.
 	db.Exec(t, "SELECT pg_create_logical_replication_slot('witness_"+db.Name+"', 'pgoutput')")
@@ -158,9 +162,7 @@ func (v *victim) note(lsn string) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, before := v.published[l]; !before {
-		v.published[l] = len(v.seen)
-	}
+	v.published[l] = true
 }
 
 // kill ends the service without a word and waits until all that it said has been read.
@@ -201,7 +203,7 @@ func (v *victim) look(t *testing.T, db *pgtest.DB) {
 		}
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		v.seen = append(v.seen, confirmed)
+		v.seen = append(v.seen, sighting{confirmed: confirmed, published: maps.Clone(v.published)})
 		return
 	}
 }
@@ -245,16 +247,15 @@ func (v *victim) check(t *testing.T, db *pgtest.DB, since cdc.LSN) {
 			continue
 		}
 		commits++
-		sightings, published := v.published[commit]
-		for n, confirmed := range v.seen {
-			if commit < confirmed {
+		for n, s := range v.seen {
+			if commit < s.confirmed {
 				moved++
-				if !published || sightings > n {
-					t.Errorf("kill %d: the slot stood at %s, past the commit at %s, which was not handed on", n, confirmed, commit)
+				if !s.published[commit] {
+					t.Errorf("kill %d: the slot stood at %s, past the commit at %s, which was not handed on", n, s.confirmed, commit)
 				}
 			}
 		}
-		if !published {
+		if !v.published[commit] {
 			t.Errorf("the commit at %s was never handed on", commit)
 		}
 	}

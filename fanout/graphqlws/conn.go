@@ -17,9 +17,8 @@ import (
 	"github.com/rowtide/rowtide/schema"
 )
 
-// A conn is one connection. While nothing happens it has one goroutine, which rests: the reader. A
-// reader that has read goes on to rest in a new goroutine, whose stack is small. Another one sends
-// while there is something to send, timers ping and watch, and operations have none.
+// A conn is one connection. Only its reader has a goroutine for as long as it lasts: another one
+// sends while there is something to send, timers ping and watch, and operations have none.
 type conn struct {
 	h      *Handler
 	client *authz.Client
@@ -41,6 +40,7 @@ type conn struct {
 	ops      []*operation    // few: a map would be larger
 	session  *fanout.Session // nil until authenticated
 	draining bool
+	cancel   context.CancelFunc
 	below    *below // set before ws
 
 	pings   *rate.Limiter
@@ -69,7 +69,7 @@ const (
 func newConn(h *Handler, client *authz.Client, authorization []string) *conn {
 	return &conn{
 		h: h, client: client, log: h.cfg.Logger, header: authorization, protocol: newProtocol(h.cfg.Operations),
-		pings: rate.NewLimiter(pingRate, pingBurst),
+		cancel: func() {}, pings: rate.NewLimiter(pingRate, pingBurst),
 	}
 }
 
@@ -109,10 +109,11 @@ func (c *conn) after(d time.Duration, f func()) *time.Timer {
 	})
 }
 
-// serve begins to serve the socket.
-func (c *conn) serve() {
+// serve serves the socket until it is closed, and returns when every goroutine has ended.
+func (c *conn) serve(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
 	c.mu.Lock()
-	c.opened = true
+	c.cancel, c.opened = cancel, true
 	draining := c.draining
 	c.mu.Unlock()
 	if draining {
@@ -121,24 +122,9 @@ func (c *conn) serve() {
 	c.ws.SetReadLimit(c.h.cfg.ReadLimit)
 	c.joining.Lock() // the timers' functions join
 	c.initialised = c.after(c.h.cfg.InitTimeout, func() { c.close(closing{codeInitTimeout, "Connection initialisation timeout"}) })
-	c.pinger = c.after(c.h.cfg.PingInterval, c.ping)
+	c.pinger = c.after(c.h.cfg.PingInterval, func() { c.ping(ctx) })
 	c.joining.Unlock()
-	go c.rest()
-}
-
-// rest waits until the client has sent something, and reads it. Few of these frames are on the
-// stack while it waits; those of reading are gone when the next goroutine rests.
-func (c *conn) rest() {
-	c.below.rest()
-	if c.read() {
-		go c.rest()
-		return
-	}
-	c.end()
-}
-
-// end waits until every goroutine of the connection has ended.
-func (c *conn) end() {
+	c.read(ctx)
 	c.mu.Lock()
 	closing, session := c.closing, c.session
 	c.mu.Unlock()
@@ -156,33 +142,29 @@ func (c *conn) end() {
 	}
 	c.joining.Unlock()
 	c.pinger.Stop()
-	_ = c.ws.CloseNow() // a ping stops waiting for its pong
 	c.wg.Wait()
-	c.h.remove(c)
+	_ = c.ws.CloseNow()
 }
 
-// read does what the client's messages ask for, one after the other. It is true once there is
-// nothing more to read, and false when the connection is to end.
-func (c *conn) read() bool {
+// read does what the client's messages ask for, one after the other.
+func (c *conn) read(ctx context.Context) {
 	for {
-		kind, data, err := c.message()
-		switch {
-		case errors.Is(err, errNothing):
-			return true
-		case errors.Is(err, websocket.ErrMessageTooBig):
+		kind, data, err := c.message() //nolint:contextcheck // closing what is below ends it
+		if errors.Is(err, websocket.ErrMessageTooBig) {
 			c.close(closing{codeTooBig, "message is too big"}) // reads what is on its way, so that the client sees this
-			return false
-		case err != nil || c.below.pause(c.client.Wait(authz.Messages, 1)) != nil:
-			return false
-		case kind != websocket.MessageText:
+		}
+		if err != nil || pause(ctx, c.client.Wait(authz.Messages, 1)) != nil {
+			return
+		}
+		if kind != websocket.MessageText {
 			c.close(closing{codeUnsupported, "messages are text"})
-			return false
+			return
 		}
 		c.mu.Lock()
 		a := c.protocol.receive(data)
 		c.mu.Unlock()
-		if !c.do(a) {
-			return false
+		if !c.do(ctx, a) {
+			return
 		}
 	}
 }
@@ -201,8 +183,22 @@ func (c *conn) message() (websocket.MessageType, []byte, error) {
 	return kind, data, err
 }
 
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // do is false where the connection is to end.
-func (c *conn) do(a action) bool {
+func (c *conn) do(ctx context.Context, a action) bool {
 	switch a.do {
 	case nothing:
 	case authenticate:
@@ -212,7 +208,7 @@ func (c *conn) do(a action) bool {
 	case pong:
 		return c.send(pongMessage(a.payload)) == nil
 	case start:
-		c.start(a.id, a.request)
+		c.start(ctx, a.id, a.request)
 	case refuse:
 		over := &schema.Error{Code: schema.LimitExceeded, Message: "the connection has as many operations as the server allows: complete one first"}
 		return c.send(errorMessage(a.id, over)) == nil
@@ -287,16 +283,12 @@ func (c *conn) sessionEnded() {
 	}
 }
 
-// ping drops a client that does not answer until the next one is due. One that is sent frames all the
-// while may not have come to the ping yet: megabytes of them may be on their way before it, in the
-// buffers of both systems. Whether it takes them is for WriteTimeout, and for the system to notice.
-func (c *conn) ping() {
+// ping drops a client that does not answer until the next one is due.
+func (c *conn) ping(ctx context.Context) {
 	c.pinger.Reset(c.h.cfg.PingInterval)
-	ctx, cancel := context.WithTimeout(context.Background(), c.h.cfg.PingInterval)
+	ctx, cancel := context.WithTimeout(ctx, c.h.cfg.PingInterval)
 	defer cancel()
-	before := c.below.wrote.Load()
-	err := c.ws.Ping(ctx)
-	if errors.Is(err, context.DeadlineExceeded) && c.below.wrote.Load() == before {
+	if err := c.ws.Ping(ctx); errors.Is(err, context.DeadlineExceeded) {
 		c.log.Debug("client does not answer pings")
 		c.cut()
 	}
@@ -332,8 +324,9 @@ func (c *conn) close(why closing) {
 func (c *conn) cut() {
 	c.over.Store(true)
 	c.mu.Lock()
-	below := c.below
+	cancel, below := c.cancel, c.below
 	c.mu.Unlock()
+	cancel()
 	if below != nil {
 		_ = below.Close()
 	}

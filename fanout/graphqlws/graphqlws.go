@@ -160,14 +160,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.ws = ws
-	if full == nil {
-		c.serve()
-		return
-	}
-	h.denied(address, string(schema.LimitExceeded))
-	go func() { // the goroutine of the request keeps its stack and buffers
+	// In a goroutine of its own, since that of the request keeps its stack and buffers.
+	go func() { //nolint:contextcheck // it outlives the request
 		defer h.remove(c)
-		c.closeFor(full)
+		if full != nil {
+			h.denied(address, string(schema.LimitExceeded))
+			c.closeFor(full)
+			return
+		}
+		c.serve(context.Background())
 	}()
 }
 

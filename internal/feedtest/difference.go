@@ -25,7 +25,8 @@ func (o *oracle) expect(c *commit, s *Subscription, e *eye, q question, was Rows
 		add(Expected{Kind: Truncate})
 	}
 	if o.r.Full {
-		keys = append(slices.Clip(keys), others(touched, before, after)...)
+		changed := func(key string) bool { return touched != nil && touched.has[key] && was[key] != o.world[s.Table][key] }
+		keys = append(slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !changed(key) }), others(changed, before, after)...)
 	}
 	for _, key := range keys {
 		is := o.world[s.Table][key]
@@ -70,12 +71,12 @@ func kindOf(s *Subscription, old, is *Image, before, after bool) string {
 	return ""
 }
 
-// others are the keys that changed their visibility without being touched.
-func others(touched *asked, before, after map[string]bool) []string {
+// others are the keys that changed their visibility while their rows stayed as they were.
+func others(changed func(key string) bool, before, after map[string]bool) []string {
 	out := make(map[string]bool)
 	for _, view := range []map[string]bool{before, after} {
 		for key := range view {
-			if before[key] != after[key] && (touched == nil || !touched.has[key]) {
+			if before[key] != after[key] && !changed(key) {
 				out[key] = true
 			}
 		}

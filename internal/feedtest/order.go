@@ -19,6 +19,7 @@ type OrderValidator struct {
 	ended    map[string]bool // by id of the transaction
 	rows     map[string]bool // of the current transaction
 	cursors  map[string]bool
+	cursor   string          // of the last change
 	changes  int             // in the current transaction, but TRUNCATE
 	snapshot map[string]bool // rows, while one comes
 }
@@ -62,7 +63,7 @@ func (v *OrderValidator) change(f *Frame) {
 		v.add("no transaction: %s", f)
 		return
 	}
-	if v.cursors[f.Cursor] {
+	if v.cursors[f.Cursor] && !v.shared(f) {
 		v.add("duplicate: %s has a cursor that came before", f)
 	}
 	v.cursors[f.Cursor] = true
@@ -71,7 +72,7 @@ func (v *OrderValidator) change(f *Frame) {
 	} else {
 		v.within(f)
 	}
-	v.current = f.Transaction
+	v.current, v.cursor = f.Transaction, f.Cursor
 	if f.Kind == Truncate {
 		if v.changes > 0 {
 			v.add("out of order: %s comes after changes of its transaction", f)
@@ -83,6 +84,12 @@ func (v *OrderValidator) change(f *Frame) {
 		v.add("duplicate: %s is a second change of its row in one transaction", f)
 	}
 	v.rows[f.RowID] = true
+}
+
+// shared tells that the cursor is that of the frame before, as in frames of rows that come and go with
+// one change of membership.
+func (v *OrderValidator) shared(f *Frame) bool {
+	return f.Cursor == v.cursor && v.current != nil && v.current.ID == f.Transaction.ID && (f.Kind == Enter || f.Kind == Leave)
 }
 
 // enter begins a transaction.

@@ -38,8 +38,8 @@ type Reference struct {
 	// Subscriptions are what to compute for.
 	Subscriptions []*Subscription
 	// Full looks at whole tables at each commit: needed where a commit may change what a
-	// subscription sees of rows that it did not touch. Then frames of such rows come last,
-	// in the order of their keys.
+	// subscription sees of rows that it did not touch. Then frames of rows that are as they
+	// were come last, in the order of their keys.
 	Full bool
 	// CheckEvery is how often to check everything. Defaults to 500 commits.
 	CheckEvery int

@@ -1,0 +1,115 @@
+package rls
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/schema"
+)
+
+// errMany says that a change of membership concerns too many rows to look at each.
+var errMany = errors.New("a change of membership concerns too many rows")
+
+// Near implements fanout.Follower.
+func (g *Postgres) Near(ctx context.Context, t *schema.Table, commit cdc.LSN, principals []*authz.Principal, settled []uint32, most int) (cdc.Snapshot, []cdc.Row, error) {
+	n := &near{}
+	for _, principal := range principals {
+		if p := g.keptBy(t, principal.Role); p != nil {
+			b := g.bounds.of(p, principal)
+			g.keeps.mu.RLock()
+			p.near(b, principal, commit, n)
+			g.keeps.mu.RUnlock()
+		}
+	}
+	s, err := g.keepers.acquire(ctx, false)
+	if err != nil {
+		return cdc.Snapshot{}, nil, err
+	}
+	clean := false
+	defer func() {
+		if !clean {
+			s.close(ctx)
+		}
+		g.keepers.release(ctx, s)
+	}()
+	r := &reader{
+		g: g, s: s, plan: g.plan(t, principals[0].Role), principal: principals[0], settled: settled, deadline: time.Now().Add(g.cfg.VisibilityWait),
+	}
+	if _, err := s.prepare(ctx, []statementKey{{sql: r.plan.shape}}); err != nil {
+		return cdc.Snapshot{}, nil, err
+	}
+	seen, err := r.open(ctx)
+	if err != nil {
+		return seen, nil, err
+	}
+	rows, err := readNear(ctx, s, t, n, most)
+	if err != nil {
+		return seen, nil, err
+	}
+	// Then something commits behind the snapshot, and whoever follows the stream does not have to
+	// wait for others to write.
+	for _, sql := range []string{rollback, "BEGIN READ WRITE", "SELECT pg_catalog.pg_logical_emit_message(true, 'rowtide', 'read')", "COMMIT"} {
+		if err := run(ctx, s.conn, sql); err != nil {
+			return seen, nil, err
+		}
+	}
+	clean = true
+	return seen, rows, nil
+}
+
+// readNear reads the rows, with all their columns.
+func readNear(ctx context.Context, s *session, t *schema.Table, n *near, most int) ([]cdc.Row, error) {
+	names := make([][]byte, len(t.Columns))
+	list := ""
+	for i, c := range t.Columns {
+		names[i] = []byte(c.Def.Name)
+		list += fmt.Sprintf(", r[%d]", i+1)
+	}
+	oid := []byte(strconv.FormatUint(uint64(t.Def.OID), 10))
+	reader := s.conn.ExecParams(ctx, "SELECT "+list[2:]+" FROM rowtide.rows_near($1::pg_catalog.oid, $2::pg_catalog.text[], $3::pg_catalog.jsonb, $4::pg_catalog.int8) AS r",
+		[][]byte{oid, textArray(names), n.json(t), []byte(strconv.Itoa(most + 1))}, nil, []int16{textFormat, binaryFormat, textFormat, textFormat}, nil)
+	var out []cdc.Row
+	for reader.NextRow() {
+		if len(out) == most {
+			_, _ = reader.Close()
+			return nil, errMany
+		}
+		row := make(cdc.Row, len(t.Columns))
+		for i, v := range reader.Values() {
+			if v != nil {
+				row[i] = cdc.TextValue(string(v))
+			}
+		}
+		out = append(out, row)
+	}
+	if _, err := reader.Close(); err != nil {
+		return nil, fmt.Errorf("read what membership concerns: %w", err)
+	}
+	return out, nil
+}
+
+// json is what rowtide.rows_near reads; nil for all rows.
+func (n *near) json(t *schema.Table) []byte {
+	if n.all {
+		return nil
+	}
+	type column struct {
+		Column string   `json:"column"`
+		Values []string `json:"values"`
+		Null   bool     `json:"null"`
+	}
+	out := []column{}
+	for i, c := range n.columns {
+		out = append(out, column{t.Columns[i].Def.Name, slices.Sorted(maps.Keys(c.values)), c.null})
+	}
+	text, _ := json.Marshal(out) // strings marshal
+	return text
+}

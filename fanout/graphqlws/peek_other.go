@@ -1,7 +1,0 @@
-//go:build !unix
-
-package graphqlws
-
-const canPeek = false
-
-func readable(uintptr) bool { return true }

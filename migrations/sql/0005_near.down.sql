@@ -1,0 +1,1 @@
+DROP FUNCTION IF EXISTS rowtide.rows_near(oid, text[], jsonb, bigint);
