@@ -99,6 +99,18 @@ type Question struct {
 	Wanted [][]int32
 }
 
+// A Reading asks for rows of a table as a principal's SELECT returns them now.
+type Reading struct {
+	Principal *Principal
+	Table     *schema.Table
+	// Readable tells of each of the table's columns whether it is read; what is missing is not.
+	Readable []bool
+	// Where is a condition in SQL, as Filter.SQL gives it, that rows must meet; "" is none.
+	Where string
+	// Settled are transactions that the snapshot must see.
+	Settled []uint32
+}
+
 // An Equality is a condition that an image must meet to be visible: the column's value is one of
 // some values. Several make a conjunction. It is necessary, never sufficient: who meets it is
 // still to be judged.

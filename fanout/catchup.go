@@ -266,11 +266,24 @@ func (c *chase) readWhole(ctx context.Context, v view, begin func(cdc.Snapshot) 
 		return err
 	}
 	defer func() { <-c.d.snapshots }()
-	return c.d.cfg.Snapshots.Snapshot(ctx, v.principal, v.op.Table, v.readable, c.d.registry.settled.list(), func(seen cdc.Snapshot) error {
+	return c.d.cfg.Snapshots.Snapshot(ctx, c.d.reading(&v), func(seen cdc.Snapshot) error {
 		c.d.registry.settled.prune(seen)
 		c.s.cover(portion{seen: seen})
 		return begin(seen)
 	}, row)
+}
+
+// reading is what to read for a view now.
+func (d *Dispatcher) reading(v *view) authz.Reading {
+	return authz.Reading{Principal: v.principal, Table: v.op.Table, Readable: v.readable, Where: v.whereSQL(), Settled: d.registry.settled.list()}
+}
+
+// whereSQL is what the server can leave out beforehand of what where does not match.
+func (v *view) whereSQL() string {
+	if v.op.Where == nil {
+		return ""
+	}
+	return v.op.Where.SQL()
 }
 
 func (c *chase) row(ctx context.Context, v view, r cdc.Row) error {

@@ -48,13 +48,12 @@ type Narrower interface {
 
 // A Snapshotter reads the rows that a principal's SELECT returns now.
 type Snapshotter interface {
-	// Snapshot reads the table in one snapshot that sees every transaction in settled; it
+	// Snapshot reads the table in one snapshot that sees every transaction in what.Settled; it
 	// waits for them within a bound. It calls begin once, with the snapshot, then row for
-	// each row, in the order of t.Columns; columns that readable does not tell of are
+	// each row, in the order of the table's columns; those that are not readable are
 	// Absent. It returns what begin or row return, as it is, and otherwise an error when it
 	// could not read.
-	Snapshot(ctx context.Context, p *authz.Principal, t *schema.Table, readable []bool, settled []uint32,
-		begin func(cdc.Snapshot) error, row func(cdc.Row) error) error
+	Snapshot(ctx context.Context, what authz.Reading, begin func(cdc.Snapshot) error, row func(cdc.Row) error) error
 }
 
 // Config configures a Dispatcher.

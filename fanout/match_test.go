@@ -23,7 +23,7 @@ func (j allVisible) Judge(context.Context, authz.Question) ([][]authz.Verdict, e
 // noRows is a Snapshotter of an empty table.
 type noRows struct{}
 
-func (noRows) Snapshot(context.Context, *authz.Principal, *schema.Table, []bool, []uint32, func(cdc.Snapshot) error, func(cdc.Row) error) error {
+func (noRows) Snapshot(context.Context, authz.Reading, func(cdc.Snapshot) error, func(cdc.Row) error) error {
 	return nil
 }
 

@@ -19,8 +19,7 @@ type Portioner interface {
 	// Portion is Snapshot for the rows behind after in the order of the key, from the first
 	// where it is nil, as many as are read in one short transaction. It tells whether there may
 	// be more.
-	Portion(ctx context.Context, p *authz.Principal, t *schema.Table, readable []bool, settled []uint32, after cdc.Row,
-		begin func(cdc.Snapshot) error, row func(cdc.Row) error) (more bool, err error)
+	Portion(ctx context.Context, what authz.Reading, after cdc.Row, begin func(cdc.Snapshot) error, row func(cdc.Row) error) (more bool, err error)
 }
 
 // portions are those that are being read, or were just now: who needs one of them joins.
@@ -42,6 +41,7 @@ type portionKey struct {
 	role      string
 	principal authz.Key
 	readable  string
+	where     string
 	after     string
 }
 
@@ -126,7 +126,7 @@ func (p *portions) forget(c *portionCall) {
 // sees the same.
 func (d *Dispatcher) portion(ctx context.Context, v view, start cdc.Position, after cdc.Row) (*portionCall, error) {
 	class := v.class()
-	key := portionKey{table: v.op.Table, role: class.role, principal: class.principal, readable: fmt.Sprint(v.readable)}
+	key := portionKey{table: v.op.Table, role: class.role, principal: class.principal, readable: fmt.Sprint(v.readable), where: v.whereSQL()}
 	if after != nil {
 		var texts []string
 		for _, i := range v.op.Table.Key {
@@ -168,7 +168,7 @@ func (d *Dispatcher) readPortion(ctx context.Context, v view, c *portionCall, af
 		c.bytes += r.Size()
 		return nil
 	}
-	c.more, err = d.portioner.Portion(ctx, v.principal, v.op.Table, v.readable, d.registry.settled.list(), after, begin, row)
+	c.more, err = d.portioner.Portion(ctx, d.reading(&v), after, begin, row)
 	if ctx.Err() != nil {
 		return context.Canceled
 	}

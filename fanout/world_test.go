@@ -234,16 +234,14 @@ func (w *world) Narrow(_ *schema.Table, p *authz.Principal) []authz.Equality {
 	return []authz.Equality{{Column: 1, Values: []string{p.Subject}}}
 }
 
-func (w *world) Snapshot(ctx context.Context, p *authz.Principal, _ *schema.Table, readable []bool, settled []uint32,
-	begin func(cdc.Snapshot) error, each func(cdc.Row) error,
-) error {
+func (w *world) Snapshot(ctx context.Context, what authz.Reading, begin func(cdc.Snapshot) error, each func(cdc.Row) error) error {
 	w.mu.Lock()
 	if at := w.atSnapshot; at != nil {
 		w.mu.Unlock()
 		at()
 		w.mu.Lock()
 	}
-	for !w.seesLocked(settled) {
+	for !w.seesLocked(what.Settled) {
 		changed := w.changed
 		w.mu.Unlock()
 		select {
@@ -266,11 +264,11 @@ func (w *world) Snapshot(ctx context.Context, p *authz.Principal, _ *schema.Tabl
 				return err
 			}
 		}
-		if policy(p, state[id]) != authz.Visible {
+		if policy(what.Principal, state[id]) != authz.Visible {
 			continue
 		}
 		r := slices.Clone(state[id])
-		for i, ok := range readable {
+		for i, ok := range what.Readable {
 			if !ok {
 				r[i] = cdc.AbsentValue()
 			}

@@ -106,7 +106,7 @@ func TestPolicyThatTimesOutForAllIsSuspended(t *testing.T) {
 	}
 	// One who would be answered waits until the policies were tried aside: so does a snapshot.
 	other := w.as(0, `{"sub":"new"}`)
-	err := g.Snapshot(t.Context(), other, tab, tab.Def.Access[other.Role].Columns, nil, func(cdc.Snapshot) error { return nil }, func(cdc.Row) error { return nil })
+	err := g.Snapshot(t.Context(), authz.Reading{Principal: other, Table: tab, Readable: tab.Def.Access[other.Role].Columns}, func(cdc.Snapshot) error { return nil }, func(cdc.Row) error { return nil })
 	const backOff = 4 * time.Second // after three failures
 	if se := (*schema.Error)(nil); time.Since(began) < backOff && (!errors.As(err, &se) || se.Code != schema.ResyncRequired) {
 		t.Errorf("a snapshot meanwhile: %v", err)

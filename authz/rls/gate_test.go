@@ -59,7 +59,7 @@ func TestNothingIsJudgedBeforeTheCommitIsVisible(t *testing.T) {
 	read := make(chan []cdc.Row, 1)
 	go func() {
 		var rows []cdc.Row
-		err := w.judge.Snapshot(t.Context(), w.as(0, u1), tab, []bool{true, true, true}, []uint32{xid}, func(s cdc.Snapshot) error {
+		err := w.judge.Snapshot(t.Context(), authz.Reading{Principal: w.as(0, u1), Table: tab, Readable: []bool{true, true, true}, Settled: []uint32{xid}}, func(s cdc.Snapshot) error {
 			if !s.Sees(xid) {
 				t.Error("the snapshot does not see the transaction")
 			}

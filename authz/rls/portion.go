@@ -8,7 +8,6 @@ import (
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
-	"github.com/rowtide/rowtide/schema"
 )
 
 // portionRows is the most rows that a portion reads, about: fetchBytes ends it earlier where rows
@@ -18,21 +17,20 @@ const portionRows = 10_000
 // Portion is Snapshot for a part of a table: the rows behind after in the order of the key, all of
 // them where after is nil, until they are about a megabyte. The transaction that reads them lasts no
 // longer than that. It tells whether there may be more.
-func (g *Postgres) Portion(ctx context.Context, p *authz.Principal, t *schema.Table, readable []bool, settled []uint32, after cdc.Row,
-	begin func(cdc.Snapshot) error, row func(cdc.Row) error,
-) (more bool, err error) {
-	r := &reader{
-		g: g, plan: g.plan(t, p.Role), principal: p, actor: newActor(p, g.path), readable: readable, settled: settled,
-		deadline: time.Now().Add(g.cfg.VisibilityWait), begin: begin, row: row, portion: true, after: after,
-	}
+func (g *Postgres) Portion(ctx context.Context, what authz.Reading, after cdc.Row, begin func(cdc.Snapshot) error, row func(cdc.Row) error) (more bool, err error) {
+	r := g.reader(what, begin, row)
+	r.portion, r.after = true, after
 	err = r.read(ctx)
 	return r.more, err
 }
 
-// within is what a portion adds to the SELECT. The limit is for the planner, that it takes the index.
+// within is what is added to the SELECT of all rows. The limit is for the planner, that it takes the index.
 func (r *reader) within() string {
-	if !r.portion {
+	if !r.portion && r.where == "" {
 		return ""
+	}
+	if !r.portion {
+		return " WHERE " + r.where
 	}
 	var columns, values []string
 	for _, i := range r.plan.table.Key {
@@ -42,9 +40,16 @@ func (r *reader) within() string {
 		}
 	}
 	key := strings.Join(columns, ", ")
-	where := ""
+	var conditions []string
+	if r.where != "" {
+		conditions = append(conditions, r.where)
+	}
 	if r.after != nil {
-		where = " WHERE (" + key + ") > (" + strings.Join(values, ", ") + ")"
+		conditions = append(conditions, "("+key+") > ("+strings.Join(values, ", ")+")")
+	}
+	where := ""
+	if len(conditions) > 0 {
+		where = " WHERE " + strings.Join(conditions, " AND ")
 	}
 	return fmt.Sprintf("%s ORDER BY %s LIMIT %d", where, key, portionRows+fetchRows)
 }

@@ -31,6 +31,7 @@ type reader struct {
 	principal *authz.Principal
 	actor     *actor
 	readable  []bool
+	where     string
 	settled   []uint32
 	deadline  time.Time
 	begin     func(cdc.Snapshot) error
@@ -47,22 +48,24 @@ type reader struct {
 	scratch []byte // of image
 }
 
-// Snapshot reads the rows that p's SELECT returns now, in one repeatable read snapshot that sees
-// every transaction in settled, for which it waits as long as VisibilityWait. It calls begin once
-// with that snapshot, then row for each row, in the order of t.Columns; columns that are not
-// readable are Absent. It holds about a megabyte of rows at a time.
+// Snapshot reads the rows that a principal's SELECT returns now, in one repeatable read snapshot that
+// sees every transaction in what.Settled, for which it waits as long as VisibilityWait. It calls begin
+// once with that snapshot, then row for each row, in the order of the table's columns; those that are
+// not readable are Absent. It holds about a megabyte of rows at a time.
 //
 // Its errors are those of ctx and of the callbacks as they are, and otherwise *schema.Error:
 // Forbidden where the SELECT raises an error that will be raised again, ResyncRequired where
 // another try may succeed.
-func (g *Postgres) Snapshot(ctx context.Context, p *authz.Principal, t *schema.Table, readable []bool, settled []uint32,
-	begin func(cdc.Snapshot) error, row func(cdc.Row) error,
-) error {
-	r := &reader{
-		g: g, plan: g.plan(t, p.Role), principal: p, actor: newActor(p, g.path), readable: readable, settled: settled,
-		deadline: time.Now().Add(g.cfg.VisibilityWait), begin: begin, row: row,
+func (g *Postgres) Snapshot(ctx context.Context, what authz.Reading, begin func(cdc.Snapshot) error, row func(cdc.Row) error) error {
+	return g.reader(what, begin, row).read(ctx)
+}
+
+func (g *Postgres) reader(what authz.Reading, begin func(cdc.Snapshot) error, row func(cdc.Row) error) *reader {
+	p := what.Principal
+	return &reader{
+		g: g, plan: g.plan(what.Table, p.Role), principal: p, actor: newActor(p, g.path), readable: what.Readable, where: what.Where,
+		settled: what.Settled, deadline: time.Now().Add(g.cfg.VisibilityWait), begin: begin, row: row,
 	}
-	return r.read(ctx)
 }
 
 // read reads what the reader is for.

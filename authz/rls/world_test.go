@@ -365,6 +365,6 @@ func quote(s string) string { return pgx.Identifier{s}.Sanitize() }
 // snapshot reads a snapshot of all columns that the role may read, and throws it away.
 func (w *world) snapshot(t testing.TB, tab *schema.Table, p *authz.Principal) error {
 	t.Helper()
-	return w.judge.Snapshot(t.Context(), p, tab, tab.Def.Access[p.Role].Columns, nil,
+	return w.judge.Snapshot(t.Context(), authz.Reading{Principal: p, Table: tab, Readable: tab.Def.Access[p.Role].Columns},
 		func(cdc.Snapshot) error { return nil }, func(cdc.Row) error { return nil })
 }

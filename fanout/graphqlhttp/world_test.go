@@ -180,9 +180,7 @@ func (w *world) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdict,
 	return out, ctx.Err()
 }
 
-func (w *world) Snapshot(_ context.Context, p *authz.Principal, _ *schema.Table, _ []bool, _ []uint32,
-	begin func(cdc.Snapshot) error, each func(cdc.Row) error,
-) error {
+func (w *world) Snapshot(_ context.Context, what authz.Reading, begin func(cdc.Snapshot) error, each func(cdc.Row) error) error {
 	w.mu.Lock()
 	rows, seen := maps.Clone(w.rows), cdc.Snapshot{Xmin: 1, Xmax: uint64(5000 + len(w.xids))}
 	w.mu.Unlock()
@@ -190,7 +188,7 @@ func (w *world) Snapshot(_ context.Context, p *authz.Principal, _ *schema.Table,
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(rows)) {
-		if rows[id][1].Text() == p.Subject {
+		if rows[id][1].Text() == what.Principal.Subject {
 			if err := each(rows[id]); err != nil {
 				return err
 			}

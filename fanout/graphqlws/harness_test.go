@@ -76,7 +76,7 @@ func (*place) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdict, e
 	return out, ctx.Err()
 }
 
-func (*place) Snapshot(_ context.Context, _ *authz.Principal, _ *schema.Table, _ []bool, _ []uint32, begin func(cdc.Snapshot) error, row func(cdc.Row) error) error {
+func (*place) Snapshot(_ context.Context, _ authz.Reading, begin func(cdc.Snapshot) error, row func(cdc.Row) error) error {
 	if err := begin(cdc.Snapshot{Xmin: 1, Xmax: 1}); err != nil {
 		return err
 	}
