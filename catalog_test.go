@@ -191,10 +191,7 @@ func TestPolicyFunctionsFindWhatTheyName(t *testing.T) {
 }
 
 // TestInsertOnlyTableNeedsNoReplicaIdentity serves a table whose annotation asks for INSERT alone:
-// its rows come, and its UPDATE and DELETE go on working although it has no key that would identify
-// them.
-//
-// Covers C49.
+// its rows come, its UPDATE and DELETE go on working, and its replica identity is left as it was.
 func TestInsertOnlyTableNeedsNoReplicaIdentity(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

@@ -61,7 +61,7 @@ func untilSentinels(t *testing.T, c *client.Client, subscriptions int, each func
 // Every value of every type comes out of the API as Postgres has it: written by random
 // transactions, received through snapshot and stream, read back, and compared with SELECT.
 //
-// Covers C46, C89, C90, C91, C92, C93, C94, C95, C96, C97, C98, C99, C100, C101.
+// Covers C89, C90, C91, C92, C93, C94, C95, C96, C97, C98, C99, C100, C101.
 func TestEveryValueOfEveryTypeArrivesAsPostgresHasIt(t *testing.T) {
 	seed := workloadSeed(t)
 	r := rand.New(rand.NewPCG(seed, 1))

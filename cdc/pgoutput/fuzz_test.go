@@ -23,6 +23,17 @@ func FuzzDecode(f *testing.F) {
 		truncate(3, rel.OID), commit(900, 930, 1),
 		{'A', 0, 0, 0, 1, 0, 0, 0, 1},
 	}))
+	// Lengths and counts that go past the end of their frame.
+	for _, damaged := range []frame{
+		frame{'M', 0}.u64(5).str("p").u32(1 << 31),
+		frame{'I'}.u32(rel.OID).u8('N').u16(4).u8('t').u32(1 << 31),
+		frame{'I'}.u32(rel.OID).u8('N').u16(4).u8('t'),
+		frame{'R'}.u32(1).str("s").u8('t'),
+		frame{'T'}.u32(1 << 31).u8(0).u32(rel.OID),
+		begin(7, 900, 1)[:5],
+	} {
+		f.Add(join([]frame{begin(7, 900, 1), relation(rel), damaged}))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := pgoutput.NewDecoder()
 		for _, frame := range split(data) {

@@ -153,9 +153,14 @@ func run(t *testing.T, cfg Config) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runConsumer(t, c)
+}
+
+func runConsumer(t *testing.T, c *Consumer) *running {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	r := &running{Consumer: c, stop: stop, done: make(chan error, 1)}
-	r.feed, _ = cfg.Handler.(*feed)
+	r.feed, _ = c.cfg.Handler.(*feed)
 	go func() { r.done <- c.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()

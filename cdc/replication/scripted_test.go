@@ -31,7 +31,7 @@ type scripted struct {
 	create func(ctx context.Context, b *pgproto3.Backend)
 	// cancelled gets a token for each request to cancel, dropped for each slot that is dropped.
 	cancelled, dropped chan struct{}
-	// stream plays the server's part once START_REPLICATION was answered.
+	// stream plays the server's part once START_REPLICATION was answered; nil hangs up.
 	stream func(ctx context.Context, b *pgproto3.Backend)
 }
 
@@ -94,7 +94,7 @@ func (s *scripted) session(ctx context.Context, conn net.Conn) {
 		}
 		if strings.HasPrefix(q.String, "START_REPLICATION") {
 			b.Send(&pgproto3.CopyBothResponse{})
-			if b.Flush() == nil {
+			if b.Flush() == nil && s.stream != nil {
 				s.stream(ctx, b)
 			}
 			return

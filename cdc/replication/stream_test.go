@@ -3,8 +3,10 @@ package replication
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,6 +239,52 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 	expectInserted(t, r.wait(t, 4), 1, 4)
 	if n := r.State().Connections; n < 2 {
 		t.Errorf("%d connections, want another one", n)
+	}
+}
+
+// A server that has moved is found at its new address, and nothing is lost: its name is looked up for
+// each connection.
+//
+// Covers C44.
+func TestNamesAreLookedUpForEachConnection(t *testing.T) {
+	t.Parallel()
+	db := database(t, senderTimeout("1s"))
+	there, err := url.Parse(db.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := newProxy(t, db.Admin)
+	before, err := url.Parse(old.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := *there
+	named.Host = "database.example:5432"
+	cfg := config(t, db, newFeed())
+	cfg.URL, cfg.Silence = named.String(), 2*time.Second
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var moved atomic.Bool
+	var looked atomic.Int32 // at the new address
+	c.conn.LookupFunc = func(context.Context, string) ([]string, error) {
+		if !moved.Load() {
+			return []string{before.Host}, nil
+		}
+		looked.Add(1)
+		return []string{there.Host}, nil
+	}
+	r := runConsumer(t, c)
+	r.connected(t)
+	insert(t, db, 1, 1)
+	r.wait(t, 1)
+	moved.Store(true)
+	old.freeze()
+	insert(t, db, 2, 4)
+	expectInserted(t, r.wait(t, 4), 1, 4)
+	if looked.Load() == 0 {
+		t.Error("the name was not looked up again")
 	}
 }
 

@@ -31,7 +31,7 @@ const mostMore = 128 << 20
 //
 //	go test ./cmd/rowtide -run TestLargeTransactions -v -timeout 2h -large-rows 10000000
 //
-// Covers C66, C85.
+// Covers C66.
 func TestLargeTransactions(t *testing.T) {
 	cluster := pgtest.Cluster(t, testcontainers.Config{Settings: map[string]string{"max_wal_size": "8GB"}})
 	db := pgtest.On(t, cluster, `
