@@ -1,9 +1,11 @@
 package rowtide_test
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rowtide/rowtide/internal/client"
 	"github.com/rowtide/rowtide/internal/feedtest"
@@ -13,10 +15,12 @@ import (
 // ended waits for the error that ends the only subscription on a socket.
 func ended(t *testing.T, c *client.Client) string {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	for {
-		m, err := c.Next(t.Context())
+		m, err := c.Next(ctx)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("wait for the end: %v", err)
 		}
 		if m.Type == "error" {
 			return string(m.Payload)
@@ -136,6 +140,18 @@ func TestColumnsComeAndGo(t *testing.T) {
 	db.Exec(t, "INSERT INTO notes VALUES (3, 'ana', 'c', 'o')")
 	wantRow(2, `"b"`)
 	wantRow(3, `"c"`)
+	if err := other.Subscribe(t.Context(), "2", "subscription { notes { kind row { note } } }", nil); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := other.Next(t.Context()); err != nil || !strings.Contains(string(m.Payload), "LIVE") {
+		t.Fatal(m, err)
+	}
+	db.Exec(t, "ALTER TABLE notes ALTER note DROP DEFAULT, ALTER note TYPE int USING 1")
+	if got := ended(t, other); !strings.Contains(got, "SCHEMA_CHANGED") {
+		t.Errorf("want SCHEMA_CHANGED for the column of another type, got %s", got)
+	}
+	db.Exec(t, "INSERT INTO notes VALUES (4, 'ana', 'd', 2)")
+	wantRow(4, `"d"`)
 }
 
 // TestATableRenamedOrMadeAnewIsNotFollowed drops a table and makes one of the same name: the

@@ -284,7 +284,7 @@ func (z *ddlFuzz) judge(sub *fuzzSub) {
 // Random schema changes, among writes and subscribers: no wrong value, no subscription ended or
 // reset that nothing happened to. The seed replays.
 //
-// Covers C52, C54, C99.
+// Covers C52, C54.
 func TestSchemaChangesDisturbOnlyWhomTheyConcern(t *testing.T) {
 	t.Parallel()
 	seed := workloadSeed(t)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rowtide/rowtide/authz/jwt"
 	"github.com/rowtide/rowtide/authz/rls"
+	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/cdc/replication"
 	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/fanout/bus"
@@ -46,6 +47,8 @@ type pipeline struct {
 
 	// reading is held while the catalog is read, so that a newer one is never overtaken.
 	reading sync.Mutex
+	// announcement is the last transaction with DDL that the catalog was read for. reading guards it.
+	announcement cdc.LSN
 }
 
 // open makes everything that can fail for reasons a person has to mend, and no slot: that comes

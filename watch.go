@@ -83,11 +83,15 @@ func (p *pipeline) refresh(ctx context.Context) (*schema.Catalog, error) {
 func (p *pipeline) announced(ctx context.Context, tx cdc.Transaction, _ cdc.Message) {
 	p.reading.Lock()
 	defer p.reading.Unlock()
+	if tx.Commit == p.announcement {
+		return // a transaction of much DDL says so each time, and was read whole at the first
+	}
 	err := p.source.await(ctx, tx.XID)
 	if err == nil {
 		var catalog *schema.Catalog
 		if catalog, err = p.reload(ctx); err == nil {
 			p.dispatcher.SetCatalog(catalog)
+			p.announcement = tx.Commit
 			return
 		}
 	}

@@ -137,8 +137,6 @@ func TestWhatTheServerSaysOfTheSlotIsTaken(t *testing.T) {
 
 // A transaction with much DDL, which the server takes long to decode, and large objects and rows by
 // COPY in it: the rows come, all of them and in order, and the connection stays.
-//
-// Covers C85, C88.
 func TestDDLLargeObjectsAndCopyInOneTransaction(t *testing.T) {
 	t.Parallel()
 	db := database(t, smallWorkMem)
