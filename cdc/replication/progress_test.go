@@ -228,7 +228,7 @@ func beginFrame(commit cdc.LSN) []byte {
 	return b
 }
 
-// Covers C02, C05, C06.
+// Covers C05, C06.
 func TestAcknowledgementIsSafeInAnyInterleaving(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -1,10 +1,13 @@
 package replication
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rowtide/rowtide/testcontainers"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
@@ -32,6 +35,9 @@ func makeSlot(t *testing.T, db *pgtest.DB) {
 	db.Exec(t, `SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, db.Name)
 }
 
+// The slot's row says that another session streams from it; where that one was quicker by a hair,
+// START_REPLICATION does.
+//
 // Covers C11.
 func TestSlotOfAnotherIsWaitedForAndThenReported(t *testing.T) {
 	t.Parallel()
@@ -41,7 +47,11 @@ func TestSlotOfAnotherIsWaitedForAndThenReported(t *testing.T) {
 
 	impatient := config(t, db, newFeed())
 	impatient.SlotTimeout = 300 * time.Millisecond
-	run(t, impatient).fails(t, SlotInUse, db.Name, "active", "use another slot")
+	run(t, impatient).fails(t, SlotInUse, db.Name, "active for another session", "use another slot")
+	var e *Error
+	if err := first.streamError(&pgconn.PgError{Code: "55006", Message: "replication slot is active for PID 7"}, 0); !errors.As(err, &e) || e.Reason != SlotInUse || e.Terminal() {
+		t.Errorf("what START_REPLICATION says of it is %v", err)
+	}
 
 	standby := config(t, db, newFeed())
 	standby.SlotTimeout = -1
@@ -206,7 +216,9 @@ func TestUnfitSlotIsRefusedAndLeftAlone(t *testing.T) {
 }
 
 // While older transactions keep PostgreSQL from making the slot, it can be called off, and then
-// there is none, also once those transactions have ended.
+// there is none, also once those transactions have ended. The server has to be told: our own handler
+// asks it to cancel, and so does pgconn where it gives a connection up. What is called off just when it
+// is done has a test of its own, TestSlotThatWasMadeWhenItWasCalledOffIsDropped.
 //
 // Covers C40.
 func TestSlotThatIsCalledOffIsNotLeftBehind(t *testing.T) {

@@ -62,7 +62,7 @@ func TestWhatIsHeldIsAcknowledgedAtOnce(t *testing.T) {
 	}
 }
 
-// Covers C05, C08.
+// Covers C05.
 func TestQuietTableDoesNotHoldBackTheWALOfABusyDatabase(t *testing.T) {
 	t.Parallel()
 	db := database(t)
