@@ -15,6 +15,7 @@ const (
 	reasonSlotLost    = "slot_lost"
 	reasonTimeline    = "timeline"
 	reasonUndecodable = "undecodable"
+	reasonUnpublished = "unpublished"
 	// reasonUnsettled: a snapshot may not have seen what was handed on before a restart.
 	reasonUnsettled = "retention"
 )
@@ -37,8 +38,11 @@ func (p *pipeline) lost(ctx context.Context, l replication.Loss) error {
 			return err
 		}
 		reason := reasonSlotLost
-		if l.Reason == replication.Undecodable {
+		switch l.Reason { //nolint:exhaustive // all others mean the slot
+		case replication.Undecodable:
 			reason = reasonUndecodable
+		case replication.Unpublished:
+			reason = reasonUnpublished
 		}
 		return p.feed.gap(ctx, l.At, reason)
 	}

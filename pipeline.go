@@ -45,6 +45,9 @@ type pipeline struct {
 	verifier   *jwt.Verifier
 	revoked    *revocations
 
+	// missing names the publications that are not there, nil where they all are.
+	missing atomic.Pointer[string]
+
 	// reading is held while the catalog is read, so that a newer one is never overtaken.
 	reading sync.Mutex
 	// announcement is the last transaction with DDL that the catalog was read for. reading guards it.
@@ -232,6 +235,8 @@ func (p *pipeline) unready() []string {
 		reasons = append(reasons, fmt.Sprintf("the replication stream does not go on: %s", s.Err))
 	case !s.Connected:
 		reasons = append(reasons, "the replication stream is not connected")
+	case p.missing.Load() != nil: // the stream goes on until there is a change to send
+		reasons = append(reasons, fmt.Sprintf("publication %s does not exist: make it with rowtide setup or rowtide sync", *p.missing.Load()))
 	}
 	return reasons
 }

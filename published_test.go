@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
 
@@ -52,6 +53,60 @@ func TestATableThatLeavesThePublicationForAMomentStartsOver(t *testing.T) {
 	db.Exec(t, `ALTER PUBLICATION rowtide DROP TABLE notes; INSERT INTO notes VALUES (1, 'ana', 'nobody hears of it');
 		ALTER PUBLICATION rowtide ADD TABLE notes`)
 	p.told(t, "1", "table_rewritten")
+}
+
+// TestAPublicationThatIsDroppedIsWaitedFor drops the publication under a service at work, and makes it
+// again. Subscriptions end, /readyz says why, also before there is a change that is not sent; the slot
+// does not move over that; and when the publication is back all goes on, with a new slot and nobody
+// resuming over the hole.
+//
+// Covers C78, C79.
+func TestAPublicationThatIsDroppedIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "")
+	cursor := until(t, c, isKind("LIVE")).Cursor
+	missing := func() bool {
+		why := strings.Join(s.reasons(t), " ")
+		return strings.Contains(why, "publication") && strings.Contains(why, "rowtide sync")
+	}
+	db.Exec(t, "DROP PUBLICATION rowtide")
+	if got := ended(t, c); !strings.Contains(got, "SCHEMA_CHANGED") {
+		t.Errorf("want SCHEMA_CHANGED, got %s", got)
+	}
+	eventually(t, "/readyz tells of it before there is a change", missing)
+	before := pgtest.One[string](t, db, "SELECT pg_current_wal_flush_lsn()::text")
+	db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'nobody hears of it')")
+	eventually(t, "the stream has ended", func() bool {
+		return pgtest.One[bool](t, db, "SELECT NOT active FROM pg_replication_slots WHERE slot_name = $1", s.cfg.Slot)
+	})
+	if moved := pgtest.One[string](t, db, "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn > $2::text::pg_lsn UNION ALL SELECT '' LIMIT 1",
+		s.cfg.Slot, before); moved != "" {
+		t.Errorf("the slot stands at %s, over a change that was not published at %s", moved, before)
+	}
+	if !missing() {
+		t.Errorf("/readyz gives %q", s.reasons(t))
+	}
+
+	report, err := rowtide.Sync(t.Context(), rowtide.SetupConfig{AdminURL: db.Admin, Login: "login_" + db.Name, Roles: []string{role}, Yes: true})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, report)
+	}
+	eventually(t, "it is ready again", func() bool { return len(s.reasons(t)) == 0 })
+	got := ended(t, subscribeNotes(t, s, role, `(after: "`+cursor+`")`))
+	if !strings.Contains(got, "RESYNC_REQUIRED") || !containsAny(got, []string{"unpublished", "table_rewritten"}) {
+		t.Errorf("want RESYNC_REQUIRED for a cursor of before, got %s", got)
+	}
+	c = subscribeNotes(t, s, role, "(snapshot: true)")
+	if f := until(t, c, isKind("SNAPSHOT")); string(f.Row["id"]) != "1" {
+		t.Errorf("want the row that nobody heard of, got %s", f)
+	}
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "INSERT INTO notes VALUES (2, 'ana', 'after')")
+	until(t, c, isKind("INSERT"))
 }
 
 // TestTablesThatArePublishedAreNotServedUnlessAnnotated publishes a whole schema.

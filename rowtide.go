@@ -74,7 +74,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.guard.runAudit(audit) })
 	defer wg.Wait()
 	defer stop() // behind everything that has something to record
-	p, err := s.open(ctx)
+	p, err := s.opened(ctx)
 	if err != nil && ctx.Err() != nil {
 		return nil // it was told to stop before it had begun
 	}

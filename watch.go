@@ -2,6 +2,8 @@ package rowtide
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rowtide/rowtide/cdc"
@@ -22,10 +24,24 @@ func (p *pipeline) watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := p.poll(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(p.poll(ctx), p.countPublications(ctx)); err != nil && ctx.Err() == nil {
 			p.log.Warn("catalog cannot be read: changes of it are not seen meanwhile", "error", err)
 		}
 	}
+}
+
+// countPublications notes which of ours are missing: the server says nothing of it before it has a
+// change to send.
+func (p *pipeline) countPublications(ctx context.Context) error {
+	var missing *string
+	err := p.source.pool.QueryRow(ctx, `
+SELECT pg_catalog.string_agg(pg_catalog.quote_ident(p), ', ') FROM pg_catalog.unnest($1::pg_catalog.text[]) AS p
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = p)`, p.source.cfg.Publications).Scan(&missing)
+	if err != nil {
+		return fmt.Errorf("read publications: %w", err)
+	}
+	p.missing.Store(missing)
+	return nil
 }
 
 // poll reads the catalog anew where it changed.

@@ -41,8 +41,9 @@ type Judge interface {
 // they need not be judged. The dispatcher finds subscriptions by it in hash indexes.
 type Narrower interface {
 	// Narrow gives conditions on columns of t, all of which an image must meet for p to see
-	// it; none where nothing is known. Which hold must follow from t and p.Key alone: the
-	// answer is kept until the catalog changes. It must not block.
+	// it; none where nothing is known. Which hold must follow from t and p.Key alone, and from what
+	// the Judge follows, as of before and behind the transaction that it follows: the answer is kept until
+	// the catalog changes or Follower.Affected tells of p. It must not block.
 	Narrow(t *schema.Table, p *authz.Principal) []authz.Equality
 }
 

@@ -84,8 +84,14 @@ func (t *table) forget(c *class) {
 			t.kinds[k]--
 		}
 	}
+	t.unplace(c)
+}
+
+// unplace takes a class out of the index.
+func (t *table) unplace(c *class) {
 	if c.shape == nil {
 		t.rest = without(t.rest, c)
+		c.never = false
 		return
 	}
 	for _, k := range c.keys {
@@ -98,6 +104,7 @@ func (t *table) forget(c *class) {
 	if len(c.shape.classes) == 0 {
 		t.shapes = slices.DeleteFunc(t.shapes, func(s *shape) bool { return s == c.shape })
 	}
+	c.shape, c.keys = nil, nil
 }
 
 // without takes a class out of a list, whose order does not matter.

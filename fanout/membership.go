@@ -42,6 +42,7 @@ type Follower interface {
 func (d *Dispatcher) followBatch(b *cdc.Batch) {
 	if d.follower != nil && d.follower.Follow(b) {
 		d.regrouped = true
+		d.reindex(b.Commit)
 	}
 }
 

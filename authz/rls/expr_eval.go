@@ -43,6 +43,9 @@ type evaluation struct {
 	cells []datum
 	at    cdc.LSN
 	work  int // rows looked at
+	// kept tells, where something is narrowed, that these are known, and now is the transaction at hand.
+	kept bool
+	now  cdc.LSN
 }
 
 func (e *evaluation) refuse() datum {

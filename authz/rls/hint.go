@@ -20,7 +20,8 @@ func (g *Postgres) Narrow(t *schema.Table, p *authz.Principal) []authz.Equality 
 	if b.refused {
 		return nil
 	}
-	e := evaluation{role: p.Role, settings: p.Settings, ofPrincipal: b.values}
+	e := plan.hint.evaluation(p, b)
+	defer g.keeps.lend(plan.hint, &e)()
 	out := plan.hint.narrow(&e)
 	if e.refused {
 		return nil

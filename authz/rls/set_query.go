@@ -275,7 +275,7 @@ func (c *compiler) exists(q *query) (formula, error) {
 	if err != nil {
 		return formula{}, err
 	}
-	return formula{typ: "bool", eval: func(e *evaluation) datum {
+	return formula{typ: "bool", narrow: narrowAny(queries, func(int) []formula { return nil }), eval: func(e *evaluation) datum {
 		found := false
 		for _, s := range queries {
 			s.each(e, &s.all, func() bool {
@@ -348,7 +348,8 @@ func (c *compiler) in(n *node) (formula, error) {
 			return formula{}, err
 		}
 	}
-	return formula{typ: "bool", eval: func(e *evaluation) datum {
+	narrow := narrowAny(queries, func(i int) []formula { return parts[i].ties(values) })
+	return formula{typ: "bool", narrow: narrow, eval: func(e *evaluation) datum {
 		anyNull := false
 		for i, v := range values {
 			d := v.eval(e)
@@ -409,6 +410,17 @@ func (c *compiler) membership(s *setQuery, values []formula, cells []int) (*memb
 	m.both = all(m.equals)
 	m.match = joinAll(s.tables, append(slices.Clone(s.conds), m.equals...), s.own, 0)
 	return m, nil
+}
+
+// ties are the equalities of columns of the image with those of the sub-select.
+func (m *membership) ties(values []formula) []formula {
+	var out []formula
+	for i, f := range m.equals {
+		if values[i].column != 0 {
+			out = append(out, formula{reads: f.reads, equal: &[2]formula{values[i], f.equal[1]}})
+		}
+	}
+	return out
 }
 
 func orType(typ, other string) string {

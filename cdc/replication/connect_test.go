@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/rowtide/rowtide/testcontainers"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
@@ -123,6 +125,8 @@ func TestPatienceIsShortOnlyBeforeTheFirstSuccess(t *testing.T) {
 	over(fresh, gone, 0, false)
 	over(fresh, errHandler, 14, false)
 	over(fresh, gone, 15, true)
+	over(fresh, &Error{Reason: Unreachable, Err: &pgconn.PgError{Code: cannotConnectNow}}, 119, false)
+	over(fresh, &Error{Reason: Unreachable, Err: &pgconn.PgError{Code: cannotConnectNow}}, 120, true)
 
 	streamed := &patience{start: 15 * time.Second, slot: 90 * time.Second}
 	over(streamed, gone, 0, false)

@@ -53,6 +53,8 @@ const (
 	Gap
 	// Undecodable: the server fails to decode a transaction, and would each time.
 	Undecodable
+	// Unpublished: the publication was missing for a while, and changes of then with it.
+	Unpublished
 )
 
 // Terminal tells which reasons end Run: this is the whole list. Whatever is not on it, and every
@@ -62,7 +64,7 @@ func (r Reason) Terminal() bool {
 	case BadURL, LoginRefused, NoDatabase, NoRight, Pooler, TooOld, Settings, WALLevel,
 		TooManySlots, NoPublication, SlotUnfit, SlotLost, SlowSlot, Gap, Undecodable:
 		return true
-	case Unreachable, Standby, TooManySenders, SlotInUse:
+	case Unreachable, Standby, TooManySenders, SlotInUse, Unpublished:
 	}
 	return false
 }
@@ -213,10 +215,11 @@ func (c *Consumer) streamError(err error, open cdc.LSN) error {
 // noPublication explains that a publication made after the slot does not help: what the slot
 // still has to decode comes from before, where it does not exist.
 func (c *Consumer) noPublication(err error) error {
-	return &Error{
-		Reason: NoPublication, What: fmt.Sprintf("stream publications %q", c.cfg.Publications), Err: err,
-		Fix: fmt.Sprintf("it must have existed since before slot %q was made: create it, drop the slot, and start anew", c.cfg.Slot),
+	fix := fmt.Sprintf("it must have existed since before slot %q was made: create it, drop the slot, and start anew", c.cfg.Slot)
+	if c.cfg.OnLoss != nil {
+		fix = "make it again with rowtide setup or rowtide sync: then the stream goes on, and every subscriber is told to resync"
 	}
+	return &Error{Reason: NoPublication, What: fmt.Sprintf("stream publications %q", c.cfg.Publications), Err: err, Fix: fix}
 }
 
 func (c *Consumer) slotGone() error {

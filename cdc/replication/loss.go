@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,8 +13,8 @@ import (
 
 // A Loss says that the stream cannot go on from where it was left, and from where it will.
 type Loss struct {
-	// Reason is SlotLost, Gap, or Undecodable where the slot was moved past a transaction that
-	// the server could not decode.
+	// Reason is SlotLost, Gap, Undecodable where the slot was moved past a transaction that the
+	// server could not decode, or Unpublished where the publication was missing for a while.
 	Reason Reason
 	// Err says what happened, in one line.
 	Err error
@@ -38,6 +39,9 @@ func (c *Consumer) resume(ctx context.Context, conn *pgconn.PgConn, srv *server)
 	if err == nil {
 		err = c.checkGap(s)
 	}
+	if err == nil && c.unpublished {
+		err = &Error{Reason: Unpublished, What: fmt.Sprintf("the publications %q were not all there for a while: changes behind %s are lost", c.cfg.Publications, c.expected())}
+	}
 	if err != nil {
 		return c.recover(ctx, conn, srv, Loss{Reason: reasonOf(err), Err: err, Rewritten: rewritten, Server: srv.identity()})
 	}
@@ -53,7 +57,12 @@ func (c *Consumer) resume(ctx context.Context, conn *pgconn.PgConn, srv *server)
 // recover goes on behind a loss. The slot comes first: whoever is told of the loss reads
 // everything anew, and must miss nothing that commits from then on.
 func (c *Consumer) recover(ctx context.Context, conn *pgconn.PgConn, srv *server, l Loss) (*slot, error) {
-	if c.cfg.OnLoss == nil || (l.Reason != SlotLost && l.Reason != Gap && l.Reason != Undecodable) {
+	switch l.Reason {
+	case SlotLost, Gap, Undecodable, Unpublished:
+	default:
+		return nil, l.Err
+	}
+	if c.cfg.OnLoss == nil {
 		return nil, l.Err
 	}
 	var e *Error
@@ -62,7 +71,7 @@ func (c *Consumer) recover(ctx context.Context, conn *pgconn.PgConn, srv *server
 	}
 	c.setErr(l.Err)
 	c.log.Error("changes are lost", "error", l.Err)
-	s, err := c.renewSlot(ctx, conn, srv)
+	s, err := c.renewSlot(ctx, conn, srv, l.Reason == Unpublished)
 	if err != nil {
 		return nil, err
 	}
@@ -74,20 +83,21 @@ func (c *Consumer) recover(ctx context.Context, conn *pgconn.PgConn, srv *server
 		return nil, err
 	}
 	c.cfg.Progress.restart(s.confirmed)
-	c.cfg.MustResumeFrom, c.undecodable = 0, false
+	c.cfg.MustResumeFrom, c.undecodable, c.unpublished = 0, false, false
 	c.systemID, c.timeline = srv.systemID, srv.timeline
 	return s, nil
 }
 
 // renewSlot gives the slot where it can be streamed from, and else makes it. It drops one that
-// the server has invalidated: nothing can be read from it any more.
-func (c *Consumer) renewSlot(ctx context.Context, conn *pgconn.PgConn, srv *server) (*slot, error) {
+// the server has invalidated, or that would have to pass a place where there was no publication:
+// nothing can be read from it any more (since 18: not without leaving out all that it should have).
+func (c *Consumer) renewSlot(ctx context.Context, conn *pgconn.PgConn, srv *server, spoiled bool) (*slot, error) {
 	if err := c.checkPublications(ctx, conn); err != nil {
 		return nil, err
 	}
 	s, err := c.findSlot(ctx, conn)
-	if reasonOf(err) == SlotLost {
-		err = pglogrepl.DropReplicationSlot(ctx, conn, quoted(c.cfg.Slot), pglogrepl.DropReplicationSlotOptions{})
+	if reasonOf(err) == SlotLost || err == nil && s != nil && spoiled {
+		s, err = nil, pglogrepl.DropReplicationSlot(ctx, conn, quoted(c.cfg.Slot), pglogrepl.DropReplicationSlotOptions{})
 	}
 	if err != nil || s != nil {
 		return s, err

@@ -68,7 +68,8 @@ type Config struct {
 	// memory, and one message where that is larger. Defaults to 4 MiB.
 	QueueBytes int
 	// StartTimeout is how long Run tries to reach the server for the first time before it
-	// gives up. Once it has streamed it never does. Defaults to 15 s.
+	// gives up; a server that says that it is starting up is waited for eight times as long. Once
+	// it has streamed it never gives up. Defaults to 15 s.
 	StartTimeout time.Duration
 	// SlotTimeout is how long Run waits for a slot that another session streams from; a session
 	// whose client is gone lasts for wal_sender_timeout. Below 0 it waits for ever, as a node
@@ -92,9 +93,10 @@ type Config struct {
 	// An error ends the attempt. Defaults to none.
 	OnServer func(context.Context, Server) error
 	// OnLoss is told where the stream cannot go on from where it was left: the slot is gone,
-	// invalidated or moved by somebody else, or the server is another or older. By then there is
-	// a slot from which it will; an error ends the attempt. Where it is set, Run also waits for
-	// somebody to move the slot past a transaction that cannot be decoded. Defaults to none:
+	// invalidated or moved by somebody else, the publication was missing for a while, or the
+	// server is another or older. By then there is a slot from which it will; an error ends the
+	// attempt. Where it is set, Run also waits for somebody to move the slot past a transaction
+	// that cannot be decoded, and to make a publication again that was dropped. Defaults to none:
 	// such a loss ends Run.
 	OnLoss func(context.Context, Loss) error
 	// OnReached is told from time to time, at least each second, that everything that commits
@@ -154,8 +156,9 @@ type Consumer struct {
 	systemID uint64
 	timeline uint32
 	streamed bool
-	// undecodable tells that the last stream ended so.
-	undecodable bool
+	// undecodable tells that the last stream ended so; unpublished that one has, and that what
+	// was not published has not been told to OnLoss yet.
+	undecodable, unpublished bool
 	// before is where the WAL ended when nobody streamed from the slot yet.
 	before cdc.LSN
 
@@ -258,9 +261,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 			wait = newBackoff()
 		}
 		c.setErr(err)
-		c.undecodable = reasonOf(err) == Undecodable
-		waitsForSomebody := c.undecodable && c.cfg.OnLoss != nil
-		if (Terminal(err) && !waitsForSomebody) || p.isOver(err, time.Now()) {
+		if (Terminal(err) && !c.waitsForSomebody(err)) || p.isOver(err, time.Now()) {
 			return err
 		}
 		delay := wait.next()
@@ -269,6 +270,16 @@ func (c *Consumer) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// waitsForSomebody tells that the stream will go on, behind a loss, when somebody has done something:
+// moved the slot past a transaction, or made the publication again. At the very first start a
+// publication that is not there is a mistake, and who made it wants to hear of it.
+func (c *Consumer) waitsForSomebody(err error) bool {
+	c.undecodable = reasonOf(err) == Undecodable
+	noPublication := reasonOf(err) == NoPublication && c.streamed
+	c.unpublished = c.unpublished || noPublication
+	return c.cfg.OnLoss != nil && (c.undecodable || noPublication)
 }
 
 // session is one connection, from its first byte to its last.

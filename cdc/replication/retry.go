@@ -38,6 +38,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// startingUp is how many times longer a server is waited for that is there, and is not yet, or no
+// longer, open to anybody: it may have a crash to recover from.
+const startingUp = 8
+
 // A patience tells how long errors that may pass are borne with. Who starts the program with a
 // wrong address wants to hear of it soon; who has once got through wants it to come back whenever
 // the server does.
@@ -63,7 +67,11 @@ func (p *patience) isOver(err error, now time.Time) bool {
 		return p.slot >= 0 && lasted(&p.inUse, now) >= p.slot
 	}
 	p.inUse = time.Time{}
-	return !p.reached && lasted(&p.failing, now) >= p.start
+	most := p.start
+	if sqlState(err) == cannotConnectNow {
+		most *= startingUp
+	}
+	return !p.reached && lasted(&p.failing, now) >= most
 }
 
 // lasted sets since where it is not set, and gives the time from then until now.

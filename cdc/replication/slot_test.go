@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -304,6 +305,43 @@ func TestDroppedPublicationStopsTheStreamAndTheSlot(t *testing.T) {
 	r.fails(t, NoPublication, "published")
 	if got := confirmed(t, db); got > before {
 		t.Errorf("confirmed is %s, behind %s where the publication was gone", got, before)
+	}
+}
+
+// TestAPublicationThatComesBackIsALoss drops the publication where somebody is told of losses: it is
+// waited for, and the stream begins anew behind the hole.
+//
+// Covers C78, C79.
+func TestAPublicationThatComesBackIsALoss(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	f := newFeed()
+	cfg := config(t, db, f)
+	losses := make(chan Loss, 9)
+	cfg.OnLoss = func(_ context.Context, l Loss) error {
+		losses <- l
+		return nil
+	}
+	r := run(t, cfg)
+	r.connected(t)
+	insert(t, db, 1, 1)
+	f.wait(t, 1)
+	db.Exec(t, "DROP PUBLICATION published")
+	insert(t, db, 2, 2)
+	eventually(t, "State says why there is no stream", func() bool { return reasonOf(r.State().Err) == NoPublication })
+	if got, hole := confirmed(t, db), flushed(t, db); got >= hole {
+		t.Errorf("confirmed is %s, behind the change before %s that was not published", got, hole)
+	}
+	db.Exec(t, "CREATE PUBLICATION published FOR TABLE t")
+	back := flushed(t, db)
+	if l := <-losses; l.Reason != Unpublished || l.Rewritten || l.At < back {
+		t.Errorf("want the loss of all before %s, got %+v", back, l)
+	}
+	r.connected(t)
+	insert(t, db, 3, 3)
+	expectInserted(t, f.wait(t, 2)[1:], 3, 3)
+	if n := len(losses); n != 0 {
+		t.Errorf("%d more losses were told", n)
 	}
 }
 

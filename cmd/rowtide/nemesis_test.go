@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 var (
 	faults      = flag.Int("faults", 14, "faults of the nemesis")
 	nemesisSeed = flag.Uint64("nemesis-seed", 0, "seed of the nemesis; 0 for a new one")
+	breath      = flag.Duration("breath", 200*time.Millisecond, "pause of the nemesis's writers after some 100 changes; 0 for none")
 )
 
 // TestNemesis runs writers, DDL and clients while everything between them fails, in an order that
@@ -61,10 +63,16 @@ func TestNemesis(t *testing.T) {
 	}
 	writes, stop := context.WithCancel(ctx)
 	writing.Go(func() { n.write(writes) })
-	done := map[string]int{}
-	for range *faults {
-		pause(ctx, time.Duration(50+n.dice.IntN(700))*time.Millisecond)
+	done, began := map[string]int{}, time.Now()
+	for fault := range *faults {
+		pause(ctx, time.Duration(20+n.dice.IntN(400))*time.Millisecond)
 		done[n.strike(ctx, t, clients)]++
+		if n.dice.IntN(4) == 0 { // else the next strikes in the midst of getting over this one
+			n.getOver(ctx, t, clients, fault)
+		}
+		if fault%100 == 99 {
+			t.Logf("%d faults in %s", fault+1, time.Since(began).Round(time.Second))
+		}
 	}
 	stop()
 	writing.Wait()
@@ -91,6 +99,8 @@ type nemesis struct {
 	v       *victim
 	// toServer and toService stand before Postgres, for the service, and before the service.
 	toServer, toService *proxy
+	// calm has the writers rest.
+	calm atomic.Bool
 }
 
 func newNemesis(t *testing.T, seed uint64) *nemesis {
@@ -115,13 +125,41 @@ func newNemesis(t *testing.T, seed uint64) *nemesis {
 	return n
 }
 
+// patience is how long the service may take to get over faults while writers go on at full speed, which
+// may well be faster than it is on a busy machine.
+const patience = 2 * time.Second
+
+// getOver writes a mark and waits until it has come to who may see it: all that failed so far has been
+// got over.
+func (n *nemesis) getOver(ctx context.Context, t *testing.T, clients []*resumer, mark int) {
+	t.Helper()
+	conn := connected(t, n.db) //nolint:contextcheck // the test's context is its own
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, `INSERT INTO documents (id, owner, amount, updated_at) VALUES ($1, $2, $3, '2020-01-01')
+		ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, amount = excluded.amount`, markID, markOwner, mark+1); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(patience, func() { n.calm.Store(true) })
+	defer n.calm.Store(false)
+	defer late.Stop()
+	for _, c := range clients {
+		if c.sub.Principal.Name == markOwner && c.sub.Table.Name == "documents" {
+			c.until(t, "the mark", func() bool { return c.mark > mark })
+		}
+	}
+}
+
 // write keeps writers and DDL going. That they fail is what the nemesis is for.
 func (n *nemesis) write(ctx context.Context) {
 	w := n.work
 	for ctx.Err() == nil {
+		if n.calm.Load() {
+			pause(ctx, 20*time.Millisecond)
+			continue
+		}
+		pause(ctx, *breath)
 		w.Seed++
 		_, _ = w.Run(ctx)
-		pause(ctx, 400*time.Millisecond) // the window holds a few MiB a second: clients should come back within it
 		n.ddl(ctx, w.Seed)
 	}
 }
@@ -148,7 +186,7 @@ func (n *nemesis) ddl(ctx context.Context, pick uint64) {
 // strike does one thing of its choice, and gives its name.
 func (n *nemesis) strike(ctx context.Context, t *testing.T, clients []*resumer) string {
 	t.Helper()
-	short := time.Duration(100+n.dice.IntN(1200)) * time.Millisecond
+	short := time.Duration(50+n.dice.IntN(700)) * time.Millisecond
 	victims := func() []*resumer {
 		some := slices.Clone(clients)
 		n.dice.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })

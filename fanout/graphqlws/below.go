@@ -5,30 +5,32 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rowtide/rowtide/authz"
 )
 
-// A below is the network connection below a WebSocket. The library reads from it, and writes its
-// control frames; text messages are framed here, any number of them at once, since a system call
-// costs far more than a frame.
+// A below is the network connection below a WebSocket. The library reads from it (receive.go), and
+// writes its control frames; text messages are framed here, any number of them at once, since a
+// system call costs far more than a frame.
 type below struct {
 	net.Conn
 	client *authz.Client
 	// within is how long a write may take.
 	within time.Duration
-	// early is what was received with the request for the upgrade.
-	early []byte
 	// gone is closed with the connection.
 	gone    chan struct{}
 	closing sync.Once
+	inbound
 
 	// mu is held across a write, which keeps frames whole and in order; closing the connection
 	// ends one that hangs.
 	mu sync.Mutex
 	// shut tells that a close frame was sent: nothing may follow it (RFC 6455, 5.5.1).
 	shut bool
+	// wrote counts the writes of frames that the client's system, or ours for it, has taken.
+	wrote atomic.Uint32
 }
 
 // errShut says that nothing was written, since the close frame was.
@@ -67,6 +69,9 @@ func (b *below) frames(p []byte) error {
 		return err
 	}
 	_, err := b.Conn.Write(p)
+	if err == nil {
+		b.wrote.Add(1)
+	}
 	return err
 }
 
@@ -88,30 +93,6 @@ func appendFrame(dst []byte, parts ...[]byte) []byte {
 		dst = append(dst, p...)
 	}
 	return dst
-}
-
-// Read is net.Conn's. A client that sends faster than it may is read no faster: what it sends
-// counts here, where frames without content, and pings, count too.
-func (b *below) Read(p []byte) (int, error) {
-	var n int
-	var err error
-	if len(b.early) > 0 {
-		n = copy(p, b.early)
-		if b.early = b.early[n:]; len(b.early) == 0 {
-			b.early = nil
-		}
-	} else {
-		n, err = b.Conn.Read(p)
-	}
-	if wait := b.client.Wait(authz.Received, n); wait > 0 {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-b.gone:
-		}
-	}
-	return n, err
 }
 
 // Close is net.Conn's.

@@ -71,7 +71,7 @@ func TestNothingFollowsTheCloseFrame(t *testing.T) {
 
 func TestWhatCameWithTheRequestIsReadFirst(t *testing.T) {
 	t.Parallel()
-	b := &below{Conn: &recorder{}, early: []byte("early")}
+	b := &below{Conn: &recorder{}, inbound: inbound{early: []byte("early")}}
 	got, err := io.ReadAll(io.MultiReader(io.LimitReader(b, 3), b))
 	if err != nil || string(got) != "earlylater" {
 		t.Errorf("read %q, %v", got, err)

@@ -17,8 +17,9 @@ import (
 	"github.com/rowtide/rowtide/schema"
 )
 
-// A conn is one connection. Only its reader has a goroutine for as long as it lasts: another one
-// sends while there is something to send, timers ping and watch, and operations have none.
+// A conn is one connection. While nothing happens it has one goroutine, which rests: the reader. A
+// reader that has read goes on to rest in a new goroutine, whose stack is small. Another one sends
+// while there is something to send, timers ping and watch, and operations have none.
 type conn struct {
 	h      *Handler
 	client *authz.Client
@@ -40,7 +41,6 @@ type conn struct {
 	ops      []*operation    // few: a map would be larger
 	session  *fanout.Session // nil until authenticated
 	draining bool
-	cancel   context.CancelFunc
 	below    *below // set before ws
 
 	pings   *rate.Limiter
@@ -69,7 +69,7 @@ const (
 func newConn(h *Handler, client *authz.Client, authorization []string) *conn {
 	return &conn{
 		h: h, client: client, log: h.cfg.Logger, header: authorization, protocol: newProtocol(h.cfg.Operations),
-		cancel: func() {}, pings: rate.NewLimiter(pingRate, pingBurst),
+		pings: rate.NewLimiter(pingRate, pingBurst),
 	}
 }
 
@@ -109,11 +109,10 @@ func (c *conn) after(d time.Duration, f func()) *time.Timer {
 	})
 }
 
-// serve serves the socket until it is closed, and returns when every goroutine has ended.
-func (c *conn) serve(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
+// serve begins to serve the socket.
+func (c *conn) serve() {
 	c.mu.Lock()
-	c.cancel, c.opened = cancel, true
+	c.opened = true
 	draining := c.draining
 	c.mu.Unlock()
 	if draining {
@@ -122,9 +121,24 @@ func (c *conn) serve(ctx context.Context) {
 	c.ws.SetReadLimit(c.h.cfg.ReadLimit)
 	c.joining.Lock() // the timers' functions join
 	c.initialised = c.after(c.h.cfg.InitTimeout, func() { c.close(closing{codeInitTimeout, "Connection initialisation timeout"}) })
-	c.pinger = c.after(c.h.cfg.PingInterval, func() { c.ping(ctx) })
+	c.pinger = c.after(c.h.cfg.PingInterval, c.ping)
 	c.joining.Unlock()
-	c.read(ctx)
+	go c.rest()
+}
+
+// rest waits until the client has sent something, and reads it. Few of these frames are on the
+// stack while it waits; those of reading are gone when the next goroutine rests.
+func (c *conn) rest() {
+	c.below.rest()
+	if c.read() {
+		go c.rest()
+		return
+	}
+	c.end()
+}
+
+// end waits until every goroutine of the connection has ended.
+func (c *conn) end() {
 	c.mu.Lock()
 	closing, session := c.closing, c.session
 	c.mu.Unlock()
@@ -142,29 +156,33 @@ func (c *conn) serve(ctx context.Context) {
 	}
 	c.joining.Unlock()
 	c.pinger.Stop()
+	_ = c.ws.CloseNow() // a ping stops waiting for its pong
 	c.wg.Wait()
-	_ = c.ws.CloseNow()
+	c.h.remove(c)
 }
 
-// read does what the client's messages ask for, one after the other.
-func (c *conn) read(ctx context.Context) {
+// read does what the client's messages ask for, one after the other. It is true once there is
+// nothing more to read, and false when the connection is to end.
+func (c *conn) read() bool {
 	for {
-		kind, data, err := c.message() //nolint:contextcheck // closing what is below ends it
-		if errors.Is(err, websocket.ErrMessageTooBig) {
+		kind, data, err := c.message()
+		switch {
+		case errors.Is(err, errNothing):
+			return true
+		case errors.Is(err, websocket.ErrMessageTooBig):
 			c.close(closing{codeTooBig, "message is too big"}) // reads what is on its way, so that the client sees this
-		}
-		if err != nil || pause(ctx, c.client.Wait(authz.Messages, 1)) != nil {
-			return
-		}
-		if kind != websocket.MessageText {
+			return false
+		case err != nil || c.below.pause(c.client.Wait(authz.Messages, 1)) != nil:
+			return false
+		case kind != websocket.MessageText:
 			c.close(closing{codeUnsupported, "messages are text"})
-			return
+			return false
 		}
 		c.mu.Lock()
 		a := c.protocol.receive(data)
 		c.mu.Unlock()
-		if !c.do(ctx, a) {
-			return
+		if !c.do(a) {
+			return false
 		}
 	}
 }
@@ -183,22 +201,8 @@ func (c *conn) message() (websocket.MessageType, []byte, error) {
 	return kind, data, err
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // do is false where the connection is to end.
-func (c *conn) do(ctx context.Context, a action) bool {
+func (c *conn) do(a action) bool {
 	switch a.do {
 	case nothing:
 	case authenticate:
@@ -208,7 +212,7 @@ func (c *conn) do(ctx context.Context, a action) bool {
 	case pong:
 		return c.send(pongMessage(a.payload)) == nil
 	case start:
-		c.start(ctx, a.id, a.request)
+		c.start(a.id, a.request)
 	case refuse:
 		over := &schema.Error{Code: schema.LimitExceeded, Message: "the connection has as many operations as the server allows: complete one first"}
 		return c.send(errorMessage(a.id, over)) == nil
@@ -283,12 +287,16 @@ func (c *conn) sessionEnded() {
 	}
 }
 
-// ping drops a client that does not answer until the next one is due.
-func (c *conn) ping(ctx context.Context) {
+// ping drops a client that does not answer until the next one is due. One that is sent frames all the
+// while may not have come to the ping yet: megabytes of them may be on their way before it, in the
+// buffers of both systems. Whether it takes them is for WriteTimeout, and for the system to notice.
+func (c *conn) ping() {
 	c.pinger.Reset(c.h.cfg.PingInterval)
-	ctx, cancel := context.WithTimeout(ctx, c.h.cfg.PingInterval)
+	ctx, cancel := context.WithTimeout(context.Background(), c.h.cfg.PingInterval)
 	defer cancel()
-	if err := c.ws.Ping(ctx); errors.Is(err, context.DeadlineExceeded) {
+	before := c.below.wrote.Load()
+	err := c.ws.Ping(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && c.below.wrote.Load() == before {
 		c.log.Debug("client does not answer pings")
 		c.cut()
 	}
@@ -324,9 +332,8 @@ func (c *conn) close(why closing) {
 func (c *conn) cut() {
 	c.over.Store(true)
 	c.mu.Lock()
-	cancel, below := c.cancel, c.below
+	below := c.below
 	c.mu.Unlock()
-	cancel()
 	if below != nil {
 		_ = below.Close()
 	}

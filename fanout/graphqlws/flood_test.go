@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,13 +79,22 @@ func frame(first byte, payload string) []byte {
 	return append(append(out, 0, 0, 0, 0), payload...)
 }
 
-// read gives the next frame's opcode and payload; those of the service are short, and not masked.
+// read gives the next frame's opcode and payload; those of the service are no longer than 64 KiB here, and
+// not masked.
 func (r *raw) read() (opcode byte, payload string, err error) {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(r.r, head); err != nil {
 		return 0, "", err
 	}
-	body := make([]byte, head[1])
+	size := int(head[1])
+	if size == 126 {
+		var long [2]byte
+		if _, err := io.ReadFull(r.r, long[:]); err != nil {
+			return 0, "", err
+		}
+		size = int(binary.BigEndian.Uint16(long[:]))
+	}
+	body := make([]byte, size)
 	_, err = io.ReadFull(r.r, body)
 	return head[0] &^ fin, string(body), err
 }
@@ -108,6 +118,36 @@ func (r *raw) send(b []byte) {
 func gone(err error) bool {
 	var timeout net.Error
 	return err != nil && (!errors.As(err, &timeout) || !timeout.Timeout())
+}
+
+// What a client sends is the same however it comes: byte by byte, in fragments with pings between
+// them, or much at once.
+func TestMessagesAreReadHoweverTheyArrive(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{}, fanout.Limits{})
+	var sent []byte
+	for _, f := range [][]byte{
+		frame(opText, `{"type":"connection_init",`), frame(fin|opPing, "a"), frame(opContinuation, ""),
+		frame(fin|opContinuation, `"payload":{"authorization":"Bearer good"}}`),
+		frame(fin|opPing, "b"), frame(fin|opPong, "nobody asked"), frame(fin|opText, `{"type":"ping"}`),
+		frame(fin|opText, `{"type":"ping","payload":{"x":"`+strings.Repeat("x", 60)+`"}}`), frame(fin|opPing, ""),
+	} {
+		sent = append(sent, f...)
+	}
+	want := []string{"a", `{"type":"connection_ack"}`, "b", `{"type":"pong"}`, `{"type":"pong","payload":{"x":"` + strings.Repeat("x", 60) + `"}}`, ""}
+	for _, size := range []int{1, 2, 5, 16, 64, 65, len(sent)} {
+		r, _ := p.raw()
+		go func() {
+			for b := range slices.Chunk(sent, size) {
+				_, _ = r.conn.Write(b)
+			}
+		}()
+		for _, w := range want {
+			if _, got, err := r.read(); err != nil || got != w {
+				t.Fatalf("%d bytes at a time: got %q, %v, want %q", size, got, err, w)
+			}
+		}
+	}
 }
 
 // Covers S10.
@@ -284,4 +324,35 @@ func TestTheLimiterRefusesBeforeTheUpgradeWhereRatesAreOver(t *testing.T) {
 	}
 	s.send(`{"id":"q","type":"subscribe","payload":{"query":"{ rowtide { version } }"}}`)
 	s.expect(`{"id":"q","type":"error","payload":[{"message":"too many operations a second for this connection: come back in 1 s","extensions":{"code":"RATE_LIMITED","retryAfter":1}}]}`)
+}
+
+// A client that has much to read gets to pings late, and is no dead one. When nothing is sent any more
+// it has to answer.
+//
+// Covers S14.
+func TestAClientThatIsSentFramesMayAnswerPingsLate(t *testing.T) {
+	t.Parallel()
+	p := open(t, graphqlws.Config{PingInterval: time.Second}, fanout.Limits{})
+	r, _ := p.raw()
+	r.init()
+	r.send(frame(fin|opText, subscribeTo("a", "")))
+	for pings := 0; pings < 3; { // the second comes when the first should have been answered
+		opcode, _, err := r.read()
+		switch {
+		case err != nil:
+			t.Fatalf("behind %d pings: %v", pings, err)
+		case opcode == opPing:
+			pings++
+		default:
+			p.write(1)
+		}
+	}
+	for {
+		if _, _, err := r.read(); err != nil {
+			if !gone(err) {
+				t.Errorf("the connection is still there: %v", err)
+			}
+			return
+		}
+	}
 }

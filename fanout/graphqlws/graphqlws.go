@@ -160,15 +160,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.ws = ws
-	// In a goroutine of its own, since that of the request keeps its stack and buffers.
-	go func() { //nolint:contextcheck // it outlives the request
+	if full == nil {
+		c.serve()
+		return
+	}
+	h.denied(address, string(schema.LimitExceeded))
+	go func() { // the goroutine of the request keeps its stack and buffers
 		defer h.remove(c)
-		if full != nil {
-			h.denied(address, string(schema.LimitExceeded))
-			c.closeFor(full)
-			return
-		}
-		c.serve(context.Background())
+		c.closeFor(full)
 	}()
 }
 

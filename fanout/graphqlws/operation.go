@@ -1,7 +1,6 @@
 package graphqlws
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -27,17 +26,17 @@ type operation struct {
 }
 
 // start begins an operation, in a goroutine, since it may have to wait.
-func (c *conn) start(ctx context.Context, id string, req schema.Request) {
+func (c *conn) start(id string, req schema.Request) {
 	op := &operation{c: c, id: id, head: frameHead(typeNext, id)}
 	c.mu.Lock()
 	c.ops = append(c.ops, op)
 	c.mu.Unlock()
-	c.wg.Go(func() { c.begin(ctx, op, req) })
+	c.wg.Go(func() { c.begin(op, req) })
 }
 
 // begin runs a query, or hands a subscription over to whoever sends.
-func (c *conn) begin(ctx context.Context, op *operation, req schema.Request) {
-	r, err := c.session.SubscribeFor(ctx, req, op)
+func (c *conn) begin(op *operation, req schema.Request) {
+	r, err := c.session.SubscribeFor(c.below, req, op)
 	c.queue.Lock()
 	op.sub = r.Subscription
 	c.queue.Unlock()
@@ -78,7 +77,7 @@ func (c *conn) stop(id string) {
 func (c *conn) finish(op *operation, err error) {
 	last := c.forget(op)
 	switch {
-	case op.stopped.Load(), c.over.Load(), errors.Is(err, fanout.ErrClosed), errors.Is(err, context.Canceled):
+	case op.stopped.Load(), c.over.Load(), errors.Is(err, fanout.ErrClosed):
 		return // nobody waits for an answer
 	case err == nil:
 		_ = c.sendOf(op, completeMessage(op.id))

@@ -63,6 +63,10 @@ func (g *grabber) WriteHeaderNow() {
 	}
 }
 
+// unanswered is for how many intervals of pings a client's system may acknowledge nothing of what it
+// is sent.
+const unanswered = 2
+
 // Hijack is http.Hijacker's.
 func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	n, rw, err := http.NewResponseController(g.ResponseWriter).Hijack()
@@ -73,7 +77,11 @@ func (g *grabber) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return n, rw, err
 	}
-	b := &below{Conn: n, client: g.c.client, within: g.c.h.cfg.WriteTimeout, early: bytes.Clone(early), gone: make(chan struct{})}
+	b := &below{
+		Conn: n, client: g.c.client, within: g.c.h.cfg.WriteTimeout, gone: make(chan struct{}),
+		inbound: inbound{over: &g.c.over, raw: rests(n), early: bytes.Clone(early), woken: len(early) > 0},
+	}
 	g.c.grab(b)
+	boundUnanswered(n, unanswered*g.c.h.cfg.PingInterval)
 	return b, bufio.NewReadWriter(bufio.NewReaderSize(b, readBuffer), bufio.NewWriterSize(b, writeBuffer)), nil
 }

@@ -172,7 +172,7 @@ func (db *DB) closePool(t testing.TB) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Errorf("%d connections of the pool of database %s were not given back", db.pool.Stat().AcquiredConns(), db.Name)
 	}
 }
@@ -182,7 +182,7 @@ func (db *DB) closePool(t testing.TB) {
 // gone, hence the loop in SQL.
 func (db *DB) dropSlots(ctx context.Context) error {
 	return db.maintain(ctx, `DO $$
-DECLARE s record; give_up timestamptz := clock_timestamp() + interval '20 s';
+DECLARE s record; give_up timestamptz := clock_timestamp() + interval '60 s';
 BEGIN
   LOOP
     FOR s IN SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = `+literal(db.Name)+` AND NOT temporary LOOP
@@ -222,7 +222,7 @@ func (db *DB) maintain(ctx context.Context, sql string) error {
 func retry(ctx context.Context, try func() error) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for give := time.Now().Add(20 * time.Second); ; {
+	for give := time.Now().Add(time.Minute); ; {
 		err := try()
 		if err == nil || !transient(err) || time.Now().After(give) {
 			return err

@@ -30,6 +30,9 @@ const Image = "postgres:17-alpine"
 // start starts a cluster from the machine's binaries, or from Docker where there are none.
 // Somebody who names the binaries to use gets those or an error.
 func start(ctx context.Context, cfg testcontainers.Config) (*testcontainers.Cluster, error) {
+	if cfg.StartTimeout == 0 {
+		cfg.StartTimeout = 5 * time.Minute // a machine may have much else to do; an image may have to be downloaded
+	}
 	c, err := testcontainers.Start(ctx, cfg)
 	var missing *testcontainers.NotFoundError
 	if !errors.As(err, &missing) || cfg.BinDir != "" || os.Getenv(testcontainers.BinDirEnv) != "" {
@@ -38,9 +41,6 @@ func start(ctx context.Context, cfg testcontainers.Config) (*testcontainers.Clus
 	docker, dockerErr := tc.NewDockerClientWithOpts(ctx)
 	if dockerErr != nil {
 		return nil, noServer(missing, dockerErr)
-	}
-	if cfg.StartTimeout == 0 {
-		cfg.StartTimeout = 5 * time.Minute // the image may have to be downloaded
 	}
 	return testcontainers.StartOn(ctx, cfg, &dockerServer{cfg: cfg, docker: docker})
 }

@@ -60,7 +60,7 @@ func stopShared() error {
 	if shared.cluster == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	err := shared.cluster.Stop(ctx)
 	shared.cluster = nil
