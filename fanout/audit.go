@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"unique"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/schema"
@@ -26,18 +27,18 @@ func (d *Dispatcher) audit(r authz.Record, c *authz.Client, p *authz.Principal) 
 // record records what became of a subscription. It may be called with its mu held: it reads only
 // what does not change.
 func (d *Dispatcher) record(s *Subscription, event authz.Event, reason string) {
-	d.audit(authz.Record{Event: event, Reason: reason, Table: s.about.table, Operation: s.about.operation.String()}, s.session.client, s.about.principal)
+	d.audit(authz.Record{Event: event, Reason: reason, Table: s.about.table.Value(), Operation: s.about.operation.String()}, s.session.client, s.about.principal)
 }
 
 // An about is what the audit log tells of a subscription.
 type about struct {
 	operation OperationHash
-	table     string
+	table     unique.Handle[string]
 	principal *authz.Principal
 }
 
 func describe(s *Session, req schema.Request, v *view) about {
-	return about{HashOperation(req.Query), v.tableName(), s.Principal()}
+	return about{HashOperation(req.Query), unique.Make(v.tableName()), s.Principal()}
 }
 
 // An OperationHash names a document in logs.
@@ -57,7 +58,7 @@ func (d *Dispatcher) subscribed(s *Subscription) {
 		return
 	}
 	v := s.present()
-	r := authz.Record{Event: authz.EventSubscribe, Table: s.about.table, Operation: s.about.operation.String()}
+	r := authz.Record{Event: authz.EventSubscribe, Table: s.about.table.Value(), Operation: s.about.operation.String()}
 	if v.op.Where != nil {
 		for _, i := range v.op.Where.Columns() {
 			r.Filter = append(r.Filter, v.op.Table.Columns[i].Def.Name)

@@ -53,7 +53,7 @@ func (v *view) class() classKey {
 func (c *class) enter(s *Subscription) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.class, s.place = c, len(c.members)
+	s.class, s.place = c, int32(len(c.members)) //nolint:gosec // a count
 	c.members = append(c.members, s)
 }
 

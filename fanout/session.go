@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,9 +23,9 @@ type Session struct {
 
 	mu        sync.Mutex
 	principal *authz.Principal
-	expiry    *time.Timer // nil for a principal that does not expire
-	subs      map[*Subscription]struct{}
-	err       error // why it ended
+	expiry    *time.Timer     // nil for a principal that does not expire
+	subs      []*Subscription // each knows its seat; a map would be larger
+	err       error           // why it ended
 	// ended and onEnd tell of the end; nil while nobody asks for that.
 	ended    chan struct{}
 	onEnd    func()
@@ -72,10 +71,7 @@ func (d *Dispatcher) revoked(c *authz.Client, p *authz.Principal) bool {
 }
 
 func (d *Dispatcher) openSession(c *authz.Client, p *authz.Principal) *Session {
-	s := &Session{
-		d: d, client: c, opened: time.Now(), limit: d.cfg.Limits.QueueBytes,
-		subs: map[*Subscription]struct{}{},
-	}
+	s := &Session{d: d, client: c, opened: time.Now(), limit: d.cfg.Limits.QueueBytes}
 	d.roster.enter(s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +162,7 @@ func (s *Session) end(err error) {
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
-	subs := slices.Collect(maps.Keys(s.subs))
+	subs := slices.Clone(s.subs)
 	s.mu.Unlock()
 	for _, sub := range subs {
 		sub.end(err, atOnce)
@@ -180,7 +176,7 @@ func (s *Session) Close() {
 	subs := s.subs
 	s.subs = nil
 	s.mu.Unlock()
-	for sub := range subs {
+	for _, sub := range subs {
 		s.d.registry.remove(sub)
 		s.client.Unsubscribe()
 	}
@@ -213,7 +209,7 @@ func (s *Session) Refresh(p *authz.Principal) error {
 		return ErrOtherSubject
 	}
 	s.setPrincipalLocked(p)
-	subs := slices.Collect(maps.Keys(s.subs))
+	subs := slices.Clone(s.subs)
 	s.mu.Unlock()
 	s.d.audit(authz.Record{Event: authz.EventRefresh}, s.client, p)
 	same := sameClaims(old, p)
@@ -256,17 +252,22 @@ func (s *Session) add(sub *Subscription) error {
 		return err
 	}
 	sub.view.principal = s.principal // nobody else knows sub yet
-	s.subs[sub] = struct{}{}
+	sub.seat = int32(len(s.subs))    //nolint:gosec // a count
+	s.subs = append(s.subs, sub)
 	return nil
 }
 
 func (s *Session) remove(sub *Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.subs[sub]; ok {
-		delete(s.subs, sub)
-		s.client.Unsubscribe()
+	if int(sub.seat) >= len(s.subs) || s.subs[sub.seat] != sub {
+		return // it has gone already
 	}
+	last := len(s.subs) - 1
+	s.subs[sub.seat], s.subs[last].seat = s.subs[last], sub.seat
+	s.subs[last] = nil
+	s.subs = s.subs[:last]
+	s.client.Unsubscribe()
 }
 
 // reserve takes room for n bytes, or tells that there is none. One frame that is larger than the

@@ -84,7 +84,7 @@ func (d *Dispatcher) Sessions() []SessionInfo {
 
 func (s *Session) info() SessionInfo {
 	s.mu.Lock()
-	p, subs := s.principal, slices.Collect(maps.Keys(s.subs))
+	p, subs := s.principal, slices.Clone(s.subs)
 	out := SessionInfo{ID: s.id, Role: p.Role, Subject: p.Subject, Opened: s.opened, Queued: s.used, Subscriptions: make([]SubscriptionInfo, 0, len(subs))}
 	s.mu.Unlock()
 	if !p.Expires.IsZero() {
@@ -103,7 +103,7 @@ func (s *Session) info() SessionInfo {
 func (s *Subscription) info() SubscriptionInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := SubscriptionInfo{ID: s.id, Operation: s.about.operation.String(), Table: s.about.table, Since: s.since, State: "catching-up", Queued: s.queued + s.taken}
+	out := SubscriptionInfo{ID: s.id, Operation: s.about.operation.String(), Table: s.about.table.Value(), Since: time.UnixMilli(s.since), State: "catching-up", Queued: s.queued + s.taken}
 	if s.phase == live {
 		out.State = "live"
 	}

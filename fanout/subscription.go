@@ -22,18 +22,20 @@ import (
 type Subscription struct {
 	d       *Dispatcher
 	id      uint64
-	since   time.Time
+	since   int64 // Unix milliseconds
 	session *Session
 	about   about // for the audit log; set before anything else happens to it
 	request schema.Request
-	oid     uint32
 	// waker is told when there is something to take.
 	waker Waker
 	// class is what it gets its frames from, at that place; moving that it may be of another
 	// one now. The registry's lock guards them, and place that of the class too.
 	class  *class
-	place  int
+	oid    uint32
+	place  int32
 	moving bool
+	// seat is its place among the session's, whose lock guards it.
+	seat int32
 
 	mu   sync.Mutex
 	view view
@@ -43,6 +45,13 @@ type Subscription struct {
 	queued, taken int // bytes of the queue, and of what was taken last
 
 	phase phase
+	// draining ends the subscription once what is held is on the queue.
+	draining bool
+	// catching tells that a goroutine catches up, or will: cancel stops its present attempt,
+	// and restart, where not "", has it begin anew with a snapshot, for that reason.
+	catching bool
+	cancel   context.CancelFunc
+	restart  string
 	// start is the position behind which the dispatcher's frames count; told that of the last
 	// frame or PROGRESS on the queue, zero before LIVE.
 	start, told cdc.Position
@@ -51,14 +60,6 @@ type Subscription struct {
 	seen      *cover
 	held      []frame
 	heldBytes int
-	// draining ends the subscription once what is held is on the queue.
-	draining bool
-
-	// catching tells that a goroutine catches up, or will: cancel stops its present attempt,
-	// and restart, where not "", has it begin anew with a snapshot, for that reason.
-	catching bool
-	cancel   context.CancelFunc
-	restart  string
 }
 
 // A phase is what becomes of the frames that the dispatcher makes.
@@ -132,7 +133,7 @@ func newSubscription(d *Dispatcher, s *Session, req schema.Request, v view, w Wa
 	if w == nil {
 		w = &bell{token: make(chan struct{}, 1)}
 	}
-	sub := &Subscription{d: d, id: d.roster.ids.Add(1), since: time.Now(), session: s, request: req, waker: w, view: v, phase: detached}
+	sub := &Subscription{d: d, id: d.roster.ids.Add(1), since: time.Now().UnixMilli(), session: s, request: req, waker: w, view: v, phase: detached}
 	sub.about = describe(s, req, &v)
 	return sub
 }

@@ -23,6 +23,8 @@ type below struct {
 	gone    chan struct{}
 	closing sync.Once
 	inbound
+	// part is the beginning of a control frame; the library writes one after the other.
+	part []byte
 
 	// mu is held across a write, which keeps frames whole and in order; closing the connection
 	// ends one that hangs.
@@ -45,17 +47,27 @@ const (
 	length64 = 127
 )
 
-// Write is net.Conn's, for the library: it comes with one control frame at a time.
+// Write is net.Conn's, for the library: it comes with one control frame at a time, in parts where
+// that is longer than its buffer. Such a frame has at most 125 bytes, and is not masked.
 func (b *below) Write(p []byte) (int, error) {
+	frame := p
+	if b.part != nil || len(p) < 2 || len(p) < 2+int(p[1]) {
+		b.part = append(b.part, p...)
+		if frame = b.part; len(frame) < 2 || len(frame) < 2+int(frame[1]) {
+			return len(p), nil
+		}
+		b.part = nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(p) > 0 && p[0] == frameClose {
+	if frame[0] == frameClose {
 		b.shut = true
 	}
 	if err := b.SetWriteDeadline(time.Now().Add(b.within)); err != nil {
 		return 0, err
 	}
-	return b.Conn.Write(p)
+	_, err := b.Conn.Write(frame)
+	return len(p), err
 }
 
 // frames writes whole frames.

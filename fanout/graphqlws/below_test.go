@@ -1,12 +1,14 @@
 package graphqlws
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +67,28 @@ func TestNothingFollowsTheCloseFrame(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if len(r.writes) != 3 || string(r.writes[0]) != "frames" {
+		t.Errorf("wrote %q", r.writes)
+	}
+}
+
+// The library's buffer is smaller than the longest control frame.
+func TestAControlFrameThatComesInPartsIsWrittenWhole(t *testing.T) {
+	t.Parallel()
+	r := &recorder{}
+	b := &below{Conn: r, within: time.Second}
+	w := bufio.NewWriterSize(b, writeBuffer)
+	var frames [][]byte
+	for _, n := range []int{0, 5, 13, 14, 15, 30, 125} {
+		frame := append([]byte{0x8A, byte(n)}, bytes.Repeat([]byte("x"), n)...)
+		_ = w.WriteByte(frame[0])
+		_ = w.WriteByte(frame[1])
+		_, _ = w.Write(frame[2:])
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		frames = append(frames, frame)
+	}
+	if !slices.EqualFunc(r.writes, frames, bytes.Equal) {
 		t.Errorf("wrote %q", r.writes)
 	}
 }

@@ -1,9 +1,9 @@
 package graphqlws
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -43,8 +43,10 @@ type conn struct {
 	draining bool
 	below    *below // set before ws
 
+	// pings is nil until the client sends one; ignored are those without an answer. Both are of
+	// whoever reads.
 	pings   *rate.Limiter
-	ignored int // pings; the reader's alone
+	ignored int
 	// The timers are set by serve.
 	initialised, pinger *time.Timer
 
@@ -69,7 +71,6 @@ const (
 func newConn(h *Handler, client *authz.Client, authorization []string) *conn {
 	return &conn{
 		h: h, client: client, log: h.cfg.Logger, header: authorization, protocol: newProtocol(h.cfg.Operations),
-		pings: rate.NewLimiter(pingRate, pingBurst),
 	}
 }
 
@@ -78,6 +79,9 @@ func newConn(h *Handler, client *authz.Client, authorization []string) *conn {
 const maxIgnored = 500
 
 func (c *conn) answersPing(context.Context, []byte) bool {
+	if c.pings == nil {
+		c.pings = rate.NewLimiter(pingRate, pingBurst)
+	}
 	if c.pings.Allow() {
 		return true
 	}
@@ -99,16 +103,6 @@ func (c *conn) join() bool {
 	return true
 }
 
-// after has f called after a time, in a goroutine that the connection's end waits for.
-func (c *conn) after(d time.Duration, f func()) *time.Timer {
-	return time.AfterFunc(d, func() {
-		if c.join() {
-			defer c.wg.Done()
-			f()
-		}
-	})
-}
-
 // serve begins to serve the socket.
 func (c *conn) serve() {
 	c.mu.Lock()
@@ -120,8 +114,8 @@ func (c *conn) serve() {
 	}
 	c.ws.SetReadLimit(c.h.cfg.ReadLimit)
 	c.joining.Lock() // the timers' functions join
-	c.initialised = c.after(c.h.cfg.InitTimeout, func() { c.close(closing{codeInitTimeout, "Connection initialisation timeout"}) })
-	c.pinger = c.after(c.h.cfg.PingInterval, c.ping)
+	c.initialised = time.AfterFunc(c.h.cfg.InitTimeout, c.late)
+	c.pinger = time.AfterFunc(c.h.cfg.PingInterval, c.ping)
 	c.joining.Unlock()
 	go c.rest()
 }
@@ -179,25 +173,27 @@ func (c *conn) read() bool {
 			return false
 		}
 		c.mu.Lock()
-		a := c.protocol.receive(data)
+		a := c.protocol.receive(data.Bytes())
 		c.mu.Unlock()
 		if !c.do(a) {
 			return false
 		}
+		c.h.messages.put(data)
 	}
 }
 
 // message reads one message. One that takes too long, in however many frames, ends the connection.
 // The library is given no context to watch, which costs memory on each idle connection: whoever
 // ends the connection closes what is below.
-func (c *conn) message() (websocket.MessageType, []byte, error) {
+func (c *conn) message() (websocket.MessageType, *bytes.Buffer, error) {
 	kind, r, err := c.ws.Reader(context.Background())
 	if err != nil {
 		return 0, nil, err
 	}
 	late := time.AfterFunc(c.h.cfg.ReadTimeout, c.cut)
 	defer late.Stop()
-	data, err := io.ReadAll(r)
+	data := c.h.messages.get()
+	_, err = data.ReadFrom(r)
 	return kind, data, err
 }
 
@@ -287,10 +283,22 @@ func (c *conn) sessionEnded() {
 	}
 }
 
+// late closes a connection whose client has not said who it is.
+func (c *conn) late() {
+	if c.join() {
+		defer c.wg.Done()
+		c.close(closing{codeInitTimeout, "Connection initialisation timeout"})
+	}
+}
+
 // ping drops a client that does not answer until the next one is due. One that is sent frames all the
 // while may not have come to the ping yet: megabytes of them may be on their way before it, in the
 // buffers of both systems. Whether it takes them is for WriteTimeout, and for the system to notice.
 func (c *conn) ping() {
+	if !c.join() {
+		return
+	}
+	defer c.wg.Done()
 	c.pinger.Reset(c.h.cfg.PingInterval)
 	ctx, cancel := context.WithTimeout(context.Background(), c.h.cfg.PingInterval)
 	defer cancel()

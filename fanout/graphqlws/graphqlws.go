@@ -109,8 +109,9 @@ func (c *Config) check() error {
 
 // A Handler upgrades requests to WebSockets and serves them.
 type Handler struct {
-	cfg     Config
-	buffers buffers
+	cfg      Config
+	buffers  buffers
+	messages messages
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}

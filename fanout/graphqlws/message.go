@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -45,9 +44,6 @@ const (
 	typeComplete  = "complete"
 )
 
-// An object is a JSON object, read strictly: no key stands in it twice.
-type object map[string]json.RawMessage
-
 // errUTF8 is a message that is no UTF-8 text: the one mistake with a close code of its own.
 var errUTF8 = errors.New("message is not UTF-8")
 
@@ -71,7 +67,7 @@ func parse(data []byte) (message, error) {
 	switch m.kind {
 	case typeInit, typePing, typePong:
 		if m.payload, err = o.object("payload"); err == nil && m.payload != nil {
-			m.raw = o["payload"]
+			m.raw, _ = o.get("payload")
 		}
 	case typeSubscribe:
 		if m.id, err = o.id(); err == nil {
@@ -83,63 +79,6 @@ func parse(data []byte) (message, error) {
 		err = errors.New("message has a type that clients do not send")
 	}
 	return m, err
-}
-
-// readObject reads one object, and nothing behind it.
-func readObject(data []byte) (object, error) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, errors.New("is not a JSON object")
-	}
-	o := object{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, errors.New("is not JSON")
-		}
-		key, _ := t.(string) // the decoder takes nothing else for a key
-		var v json.RawMessage
-		if err := d.Decode(&v); err != nil {
-			return nil, errors.New("is not JSON")
-		}
-		if _, twice := o[key]; twice {
-			return nil, errors.New("has a key twice")
-		}
-		o[key] = v
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, errors.New("is not JSON")
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("has more behind its end")
-	}
-	return o, nil
-}
-
-// null tells that a key is not there, or null.
-func (o object) null(key string) bool {
-	v, ok := o[key]
-	return !ok || string(v) == "null"
-}
-
-func (o object) text(key string) (string, error) {
-	var s string
-	if o.null(key) || json.Unmarshal(o[key], &s) != nil {
-		return "", fmt.Errorf("message expects %q to be a string", key)
-	}
-	return s, nil
-}
-
-// object gives nil for a key that is not there, or null.
-func (o object) object(key string) (object, error) {
-	if o.null(key) {
-		return nil, nil //nolint:nilnil // no object is no mistake
-	}
-	v, err := readObject(o[key])
-	if err != nil {
-		return nil, fmt.Errorf("message expects %q to be an object: it %w", key, err)
-	}
-	return v, nil
 }
 
 func (o object) id() (string, error) {
@@ -179,7 +118,8 @@ func (o object) request() (schema.Request, error) {
 		}
 	}
 	if !p.null("variables") {
-		r.Variables = p["variables"]
+		variables, _ := p.get("variables")
+		r.Variables = bytes.Clone(variables) // the message itself is not kept
 	}
 	return r, nil
 }
@@ -206,15 +146,15 @@ func (o object) token() (*string, error) {
 // credential gives the token under a key, in any case of letters.
 func (o object) credential(key string) (*string, error) {
 	var found *string
-	for k := range o {
-		if !strings.EqualFold(k, key) || o.null(k) {
+	for _, m := range o {
+		if !strings.EqualFold(m.key, key) || m.null() {
 			continue
 		}
 		if found != nil {
 			return nil, fmt.Errorf("message has %q twice", key)
 		}
-		s, err := o.text(k)
-		if err != nil {
+		s, ok := text(m.value)
+		if !ok {
 			return nil, fmt.Errorf("message expects %q to be a string", key)
 		}
 		s = fanout.Bearer(s)

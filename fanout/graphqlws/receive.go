@@ -1,10 +1,12 @@
 package graphqlws
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -111,6 +113,26 @@ func (b *below) Err() error {
 
 // Value is context.Context's: there is none.
 func (*below) Value(any) any { return nil }
+
+// messages are buffers for what is read. Nothing of a message is kept that is not a copy.
+type messages struct{ pool sync.Pool }
+
+// keptMessage is the largest buffer that is kept, in bytes: most messages are short.
+const keptMessage = 4 << 10
+
+func (m *messages) get() *bytes.Buffer {
+	if b, ok := m.pool.Get().(*bytes.Buffer); ok {
+		return b
+	}
+	return new(bytes.Buffer)
+}
+
+func (m *messages) put(b *bytes.Buffer) {
+	if b.Cap() <= keptMessage {
+		b.Reset()
+		m.pool.Put(b)
+	}
+}
 
 // A place is where in the client's frames what was received ends (RFC 6455, 5.2).
 type place struct {

@@ -48,10 +48,10 @@ type grabber struct {
 	c *conn
 }
 
-// The library's buffers: a control frame fits the one for writing, and what does not fit the one
-// for reading is read past it. Ten thousand idle connections have them.
+// The library's buffers: the usual control frame fits the one for writing, and what does not fit
+// is written and read past them. Ten thousand idle connections have them.
 const (
-	writeBuffer = 160
+	writeBuffer = 16
 	readBuffer  = 64
 )
 
