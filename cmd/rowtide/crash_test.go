@@ -84,7 +84,7 @@ func TestKillingTheServiceLosesNothing(t *testing.T) {
 // reference is prepared to say what the clients should receive.
 func reference(t *testing.T, db, target *pgtest.DB, fx *feedtest.Fixture, clients []*resumer) *feedtest.Reference {
 	t.Helper()
-	ref := &feedtest.Reference{Source: db.Admin, Target: target.Admin, Tables: fx.Tables()}
+	ref := &feedtest.Reference{Source: db.Admin, Target: target.Admin, Tables: fx.Tables(), Asked: fx.Asked()}
 	for _, c := range clients {
 		if c.tail {
 			ref.Subscriptions = append(ref.Subscriptions, c.sub)

@@ -120,6 +120,10 @@ func newNemesis(t *testing.T, seed uint64) *nemesis {
 	n.toServer = newProxy(t, server.Host)
 	server.Host = n.toServer.addr
 	n.v = newVictim(t, n.db, n.fx, server.String())
+	// Where membership is followed, it moves; where Postgres is asked instead, it is as it is when asked,
+	// which no reader of the WAL can know.
+	n.work.Members = pgtest.One[bool](t, n.db, "SELECT EXISTS (SELECT FROM pg_publication_tables WHERE pubname = 'rowtide' AND tablename = 'members')")
+	t.Logf("membership moves: %t", n.work.Members)
 	n.toService = newProxy(t, n.v.addr)
 	n.v.dial = n.toService.addr
 	return n

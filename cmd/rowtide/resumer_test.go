@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pglogrepl"
 
 	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/internal/client"
@@ -27,6 +30,7 @@ type resumer struct {
 	mu     sync.Mutex
 	have   *feedtest.Materialiser
 	frames [][]byte // of a tail, as they were sent: a long run has a million
+	parts  []part   // of the frames, where a tail was told to begin anew
 	last   uint64   // the commit of its last TRUNCATE
 	mark   int      // the last mark that it was shown
 	kinds  map[string]int
@@ -80,7 +84,7 @@ func (r *resumer) run(ctx context.Context) {
 		if failed != nil {
 			return
 		}
-		pause(ctx, 50*time.Millisecond)
+		pause(ctx, time.Duration(100+rand.IntN(200))*time.Millisecond) //nolint:gosec // so that not all dial at once
 	}
 }
 
@@ -124,7 +128,7 @@ func (r *resumer) follow(ctx context.Context, cursor *string) error {
 			return err
 		}
 		if m.Type != "next" {
-			return r.refused(m)
+			return r.refused(m, cursor)
 		}
 		f, err := feedtest.ParseFrame(m.Payload, r.sub.Table.Field)
 		if err != nil {
@@ -132,6 +136,9 @@ func (r *resumer) follow(ctx context.Context, cursor *string) error {
 			return err
 		}
 		r.apply(f, m.Payload)
+		if r.tail && *cursor == "" {
+			r.live(ctx)
+		}
 		*cursor = f.Cursor // none while a snapshot is on its way
 		r.sleep(ctx)
 	}
@@ -150,15 +157,39 @@ func (r *resumer) arguments(cursor string) []string {
 	return out
 }
 
+// A part of a tail's frames begins at one of them. Behind live, a position, it should have everything.
+type part struct {
+	first int
+	live  uint64
+}
+
+// live notes where the WAL ends once a tail that has begun anew is live.
+func (r *resumer) live(ctx context.Context) {
+	if len(r.parts) == 0 {
+		return // its beginning is that of the whole test
+	}
+	if at, err := feedtest.CurrentLSN(ctx, r.v.admin); err == nil {
+		r.parts[len(r.parts)-1].live = uint64(at)
+	}
+}
+
 // refused takes the end of a subscription. Where Postgres was away while an image had to be judged
-// nothing of it was sent, and the last cursor is good.
-func (r *resumer) refused(m client.Message) error {
+// nothing of it was sent, and the last cursor is good. Where membership may have changed, and by what is
+// not known any more, a tail begins anew.
+func (r *resumer) refused(m client.Message, cursor *string) error {
 	err := errors.New(m.Type + " " + string(m.Payload))
 	var problems []struct {
 		Extensions struct{ Code, Reason string }
 	}
-	if json.Unmarshal(m.Payload, &problems) == nil && len(problems) == 1 && problems[0].Extensions.Reason == "policy_unavailable" {
-		return err
+	if json.Unmarshal(m.Payload, &problems) == nil && len(problems) == 1 {
+		switch problems[0].Extensions.Reason {
+		case "policy_unavailable":
+			return err
+		case "membership":
+			*cursor = ""
+			r.parts = append(r.parts, part{first: len(r.frames)})
+			return err
+		}
 	}
 	r.fail(err)
 	return err
@@ -261,16 +292,20 @@ func (r *resumer) reach(t *testing.T, end uint64) {
 	r.until(t, "the last frame", func() bool { return r.last > end })
 }
 
-// parsed are the frames of a tail.
-func (r *resumer) parsed(t *testing.T) []*feedtest.Frame {
+// inParts are the frames of a tail.
+func (r *resumer) inParts(t *testing.T) []feedtest.Part {
 	t.Helper()
-	out := make([]*feedtest.Frame, len(r.frames))
+	out := make([]feedtest.Part, 1, len(r.parts)+1)
 	for i, payload := range r.frames {
+		for n := len(out) - 1; n < len(r.parts) && r.parts[n].first == i; n++ {
+			out = append(out, feedtest.Part{Live: pglogrepl.LSN(r.parts[n].live)})
+		}
 		f, err := feedtest.ParseFrame(payload, r.sub.Table.Field)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[i] = f
+		p := &out[len(out)-1]
+		p.Frames = append(p.Frames, f)
 	}
 	return out
 }
@@ -279,7 +314,7 @@ func (r *resumer) parsed(t *testing.T) []*feedtest.Frame {
 // twice behind a cursor, nothing is out of order, nothing leaks.
 func judge(t *testing.T, streams []*feedtest.Stream, clients []*resumer) {
 	t.Helper()
-	judged, frames, back := 0, 0, 0
+	judged, frames, back, anew := 0, 0, 0, 0
 	for _, r := range clients {
 		back += r.back
 	}
@@ -290,12 +325,13 @@ func judge(t *testing.T, streams []*feedtest.Stream, clients []*resumer) {
 			}
 			judged++
 			frames += len(r.frames)
-			for _, failure := range feedtest.Judge(want, r.parsed(t)) {
+			anew += len(r.parts)
+			for _, failure := range feedtest.JudgeParts(want, r.inParts(t)) {
 				t.Errorf("%s: %s", r.name(), failure)
 			}
 		}
 	}
-	t.Logf("judged %d frames on %d subscriptions, whose clients connected %d times", frames, judged, back)
+	t.Logf("judged %d frames on %d subscriptions, whose clients connected %d times and began anew %d times", frames, judged, back, anew)
 	if judged != len(streams) {
 		t.Errorf("judged %d of %d subscriptions", judged, len(streams))
 	}

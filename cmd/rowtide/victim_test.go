@@ -28,6 +28,7 @@ const testSecret = "a secret for tests, and for tests alone"
 // A victim is a service that is killed and started again, always at the same address.
 type victim struct {
 	bin, addr, slot string
+	admin           string // the superuser's URL of its database
 	dial            string // where clients reach it
 	args            []string
 
@@ -67,7 +68,7 @@ func newVictim(t *testing.T, db *pgtest.DB, fx *feedtest.Fixture, via string) *v
 		t.Fatal(err)
 	}
 	service.Host = proxy.Host
-	v := &victim{bin: build(t), addr: l.Addr().String(), dial: l.Addr().String(), slot: "slot_" + db.Name, published: map[cdc.LSN]int{}}
+	v := &victim{bin: build(t), addr: l.Addr().String(), dial: l.Addr().String(), slot: "slot_" + db.Name, admin: db.Admin, published: map[cdc.LSN]int{}}
 	v.args = []string{
 		"serve", "--database-url", service.String(), "--roles", fx.User + "," + fx.Reader, "--jwt-secret", testSecret,
 		"--slot", v.slot, "--listen", v.addr, "--expose-positions", "--log-level", "debug",
@@ -110,7 +111,7 @@ func (v *victim) start(t *testing.T) {
 		for said != nil {
 			v.listen(t, said)
 			_ = v.cmd.Wait()
-			pause(t.Context(), 100*time.Millisecond)
+			pause(t.Context(), 300*time.Millisecond)
 			said = v.launch(t)
 		}
 	}()

@@ -37,16 +37,29 @@ type CompletenessValidator struct {
 	// next is the first frame that should come now; the ones before that did not come are
 	// late if they come yet.
 	next int
+	// began tells that the subscription has begun anew and nothing has come since, live behind
+	// which position it should then have everything.
+	began    bool
+	live     pglogrepl.LSN
+	forgiven []bool
 }
 
 // NewCompletenessValidator makes one for the stream. The frames must tell their commitLsn.
 func NewCompletenessValidator(want *Stream) *CompletenessValidator {
-	v := &CompletenessValidator{want: want, index: make(map[place]int), got: make([]bool, len(want.Frames))}
+	v := &CompletenessValidator{want: want, index: make(map[place]int), got: make([]bool, len(want.Frames)), forgiven: make([]bool, len(want.Frames))}
 	for i := range want.Frames {
 		e := &want.Frames[i]
 		v.index[place{e.Commit, e.Key}] = i
 	}
 	return v
+}
+
+// begin forgives what did not come from here on up to a position.
+func (v *CompletenessValidator) begin(live pglogrepl.LSN) {
+	v.began, v.live = true, live
+	for i := v.next; i < len(v.want.Frames) && v.want.Frames[i].Commit <= live; i++ {
+		v.forgiven[i] = true
+	}
 }
 
 // Note takes the next frame.
@@ -69,6 +82,12 @@ func (v *CompletenessValidator) Note(f *Frame) {
 	case i < v.next:
 		v.add("out of order: %s comes after %s", f, &v.want.Frames[v.next-1])
 	}
+	if v.began && v.live == 0 {
+		for n := v.next; n < i; n++ {
+			v.forgiven[n] = true
+		}
+	}
+	v.began = false
 	v.got[i] = true
 	v.next = max(v.next, i+1)
 	if e := &v.want.Frames[i]; e.Kind != f.Kind {
@@ -80,7 +99,7 @@ func (v *CompletenessValidator) Note(f *Frame) {
 func (v *CompletenessValidator) Failures() []string {
 	out := failures{list: v.list, more: v.more}
 	for i, got := range v.got {
-		if !got {
+		if !got && !v.forgiven[i] {
 			out.add("missing: %s", &v.want.Frames[i])
 		}
 	}

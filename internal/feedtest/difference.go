@@ -24,7 +24,7 @@ func (o *oracle) expect(c *commit, s *Subscription, e *eye, q question, was Rows
 		clear(e.seen)
 		add(Expected{Kind: Truncate})
 	}
-	if o.r.Full {
+	if o.full {
 		changed := func(key string) bool { return touched != nil && touched.has[key] && was[key] != o.world[s.Table][key] }
 		keys = append(slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !changed(key) }), others(changed, before, after)...)
 	}

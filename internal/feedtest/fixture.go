@@ -80,6 +80,9 @@ func NewFixture(user, reader string) *Fixture {
 // Tables are all tables, for a Reference. Subscribers follow all but the last.
 func (f *Fixture) Tables() []*Table { return []*Table{f.documents, f.tickets, f.tasks, f.members} }
 
+// Asked are the tables that policies on others read.
+func (f *Fixture) Asked() []*Table { return []*Table{f.members} }
+
 // Principals are twenty: twelve users, five readers, an administrator, one whom no row is for,
 // and one without claims but the role.
 func (f *Fixture) Principals() []*Principal { return f.principals }

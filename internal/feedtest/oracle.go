@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/jackc/pglogrepl"
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,7 @@ type oracle struct {
 	eyes      map[*Subscription]*eye
 
 	last             pglogrepl.LSN
+	full             bool // of the present commit: everything is looked at
 	began            bool
 	commits, changes int
 }
@@ -102,7 +104,8 @@ func (o *oracle) judge(ctx context.Context, c *commit, q question) error {
 		}
 	}
 	ask := q
-	if o.r.Full {
+	o.full = o.r.Full || slices.ContainsFunc(o.r.Asked, func(t *Table) bool { return c.touched[t] != nil })
+	if o.full {
 		ask = nil
 	}
 	before := o.seen(q)
@@ -138,12 +141,12 @@ func (o *oracle) begin(ctx context.Context) error {
 	return nil
 }
 
-// seen is what each subscription's SELECT returned of some keys, or of everything with Full, behind
+// seen is what each subscription's SELECT returned of some keys, or of everything, behind
 // the commit before: nobody else writes to the target, so it would say the same now.
 func (o *oracle) seen(q question) views {
 	out := make(views, len(o.eyes))
 	for s, e := range o.eyes {
-		if o.r.Full {
+		if o.full {
 			out[s] = maps.Clone(e.seen)
 			continue
 		}

@@ -29,6 +29,9 @@ func NewOrderValidator() *OrderValidator {
 	return &OrderValidator{ended: make(map[string]bool), cursors: make(map[string]bool)}
 }
 
+// begin forgives that the transaction of before ends without its last frame.
+func (v *OrderValidator) begin(pglogrepl.LSN) { v.current = nil }
+
 // Note takes the next frame.
 func (v *OrderValidator) Note(f *Frame) {
 	switch {

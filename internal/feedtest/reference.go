@@ -12,8 +12,8 @@ import (
 // A Reference computes what subscriptions should receive, with Postgres as the oracle.
 //
 // It reads the commits of the source database in WAL order from a slot of its own, does each
-// again on the target database, and asks there, before and after it, what the SELECT of each
-// subscription returns: a real SELECT, under the role and the claims of its principal, with
+// again on the target database, and asks there, after each, what the SELECT of each
+// subscription returns, which is also what it returns before the next: a real SELECT, under the role and the claims of its principal, with
 // row-level security as Postgres does it. The difference is what the subscription should
 // receive:
 //
@@ -41,6 +41,9 @@ type Reference struct {
 	// subscription sees of rows that it did not touch. Then frames of rows that are as they
 	// were come last, in the order of their keys.
 	Full bool
+	// Asked are tables that policies on others read: a commit that touches one of these is looked at
+	// in full.
+	Asked []*Table
 	// CheckEvery is how often to check everything. Defaults to 500 commits.
 	CheckEvery int
 	// Name is the name of the slot and of the publication on the source. Defaults to

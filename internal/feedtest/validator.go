@@ -1,6 +1,10 @@
 package feedtest
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/jackc/pglogrepl"
+)
 
 // A Validator judges the frames of one subscription, noted in the order in which they arrived,
 // also over reconnects of one client that resumes by cursor.
@@ -35,9 +39,26 @@ func (f *failures) all() []string {
 	return append(f.list[:len(f.list):len(f.list)], fmt.Sprintf("… and %d more", f.more))
 }
 
+// A Part is what a client received since it was told to begin anew, which a client without a snapshot
+// cannot make up for: what committed between is missing.
+type Part struct {
+	Frames []*Frame
+	// Live is a position behind which it should have everything; 0 where none is known, then
+	// everything behind its first frame.
+	Live pglogrepl.LSN
+}
+
+// beginner is a Validator that minds whether a client begins anew.
+type beginner interface{ begin(live pglogrepl.LSN) }
+
 // Judge holds the frames of a subscription against what it should have received, by every
 // Validator there is, and gives their failures.
 func Judge(want *Stream, frames []*Frame) []string {
+	return JudgeParts(want, []Part{{Frames: frames}})
+}
+
+// JudgeParts is Judge for a client that was told to begin anew, after each part but the last.
+func JudgeParts(want *Stream, parts []Part) []string {
 	validators := []Validator{
 		NewShapeValidator(want.Subscription.Table),
 		NewOrderValidator(),
@@ -46,8 +67,13 @@ func Judge(want *Stream, frames []*Frame) []string {
 	}
 	var out []string
 	for _, v := range validators {
-		for _, f := range frames {
-			v.Note(f)
+		for i, p := range parts {
+			if b, ok := v.(beginner); ok && i > 0 {
+				b.begin(p.Live)
+			}
+			for _, f := range p.Frames {
+				v.Note(f)
+			}
 		}
 		out = append(out, v.Failures()...)
 	}
