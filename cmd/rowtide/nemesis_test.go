@@ -63,15 +63,20 @@ func TestNemesis(t *testing.T) {
 	}
 	writes, stop := context.WithCancel(ctx)
 	writing.Go(func() { n.write(writes) })
-	done, began := map[string]int{}, time.Now()
+	done, took, began := map[string]int{}, map[string]time.Duration{}, time.Now()
 	for fault := range *faults {
 		pause(ctx, time.Duration(20+n.dice.IntN(400))*time.Millisecond)
-		done[n.strike(ctx, t, clients)]++
-		if n.dice.IntN(4) == 0 { // else the next strikes in the midst of getting over this one
+		struck := time.Now()
+		name := n.strike(ctx, t, clients)
+		done[name]++
+		took[name] += time.Since(struck)
+		if n.dice.IntN(6) == 0 { // else the next strikes in the midst of getting over this one
+			struck = time.Now()
 			n.getOver(ctx, t, clients, fault)
+			took["getting over"] += time.Since(struck)
 		}
-		if fault%100 == 99 {
-			t.Logf("%d faults in %s", fault+1, time.Since(began).Round(time.Second))
+		if fault%50 == 49 {
+			t.Logf("%d faults in %s: %v, %v", fault+1, time.Since(began).Round(time.Second), done, took)
 		}
 	}
 	stop()
@@ -202,7 +207,7 @@ func (n *nemesis) strike(ctx context.Context, t *testing.T, clients []*resumer) 
 		n.v.look(t, n.db) //nolint:contextcheck // the test's context is its own
 		n.v.start(t)      //nolint:contextcheck // the test's context is its own
 		return "kill service"
-	case pick < 37:
+	case pick < 35:
 		if err := n.cluster.StopMode(ctx, "immediate"); err != nil {
 			t.Fatal(err)
 		}

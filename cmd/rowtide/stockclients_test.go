@@ -54,7 +54,7 @@ func followWith(t *testing.T, name, addr, token, query string) *follower {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
 	node := exec.CommandContext(ctx, "node", args...) //nolint:gosec // from the table above
 	node.Dir = filepath.Join("..", "..", "internal", "stockclients")
-	node.Env = append(os.Environ(), "RETRIES=100")
+	node.Env = append(os.Environ(), "RETRIES=500")
 	node.Stderr = t.Output()
 	out, err := node.StdoutPipe()
 	if err != nil {

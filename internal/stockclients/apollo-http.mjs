@@ -28,7 +28,7 @@ const lasting = ['BAD_USER_INPUT', 'GRAPHQL_PARSE_FAILED', 'GRAPHQL_VALIDATION_F
 const retry = new RetryLink({
   delay: { initial: 200, max: 200, jitter: false },
   attempts: {
-    max: 50,
+    max: 500,
     retryIf: (error) => !error?.errors?.some((e) => lasting.includes(e.extensions?.code)),
   },
 });

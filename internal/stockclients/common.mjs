@@ -13,7 +13,7 @@ export const socket = (url, token) => createClient({
   url,
   webSocketImpl: WebSocket,
   connectionParams: token ? { authorization: `Bearer ${token}` } : {},
-  retryAttempts: 100,
+  retryAttempts: 500,
   shouldRetry: () => true,
   retryWait: () => new Promise((done) => setTimeout(done, 200)),
 });

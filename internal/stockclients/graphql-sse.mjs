@@ -14,7 +14,7 @@ const client = createClient({
   url,
   singleConnection: mode === 'single',
   headers: () => (token ? { authorization: `Bearer ${token}` } : {}),
-  retryAttempts: Number(process.env.RETRIES ?? 50),
+  retryAttempts: Number(process.env.RETRIES ?? 500),
   retry: () => new Promise((done) => setTimeout(done, 200)),
   on: { connected: () => print({ connected: true }) },
 });

@@ -15,7 +15,7 @@ const client = createClient({
   url,
   webSocketImpl: WebSocket,
   connectionParams: token ? { authorization: `Bearer ${token}` } : {},
-  retryAttempts: 20,
+  retryAttempts: 500,
   shouldRetry: () => true,
   retryWait: () => new Promise((done) => setTimeout(done, 200)),
   on: { connected: () => print({ connected: true }) },
