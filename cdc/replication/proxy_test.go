@@ -19,17 +19,12 @@ type proxy struct {
 
 func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
-	return newProxyAt(t, target, "127.0.0.1:0")
-}
-
-func newProxyAt(t *testing.T, target, address string) *proxy {
-	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", address)
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
