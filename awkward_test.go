@@ -14,7 +14,7 @@ import (
 // Tables that are not as tables in textbooks are: after each step the subscriber has what SELECT
 // gives.
 //
-// Covers C45, C47, C60, C62, C82, C83.
+// Covers C45, C47, C60, C62, C83.
 func TestAwkwardTablesAreFollowedExactly(t *testing.T) {
 	t.Parallel()
 	wide := make([]string, 1500)

@@ -53,7 +53,7 @@ func isKind(kind string) func(*feedtest.Frame) bool {
 // TestPostgresStopsAndComesBack stops the server fast while a client is connected and while
 // changes flow: it is not held up, and when it is back everything goes on with nothing lost.
 //
-// Covers C37, C38.
+// Covers C37.
 func TestPostgresStopsAndComesBack(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"fast", "immediate"} {

@@ -186,7 +186,7 @@ func TestSnapshotsAndChangesMeetWithoutGapOrOverlap(t *testing.T) {
 	})
 }
 
-// Covers C19, C110, C115.
+// Covers C19, C109, C110, C115.
 func TestEveryChangeIsToldOnceAcrossReconnects(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -291,6 +291,9 @@ func TestPublicationMustExistFirst(t *testing.T) {
 	}
 }
 
+// The error that ends the stream says so (before PostgreSQL 18), and so does the look at the
+// publications with which each attempt begins.
+//
 // Covers C78.
 func TestDroppedPublicationStopsTheStreamAndTheSlot(t *testing.T) {
 	t.Parallel()

@@ -36,7 +36,7 @@ var (
 // (O5); clients with a snapshot have what their SELECT returns (O2); and whenever the service was
 // killed, its slot had not moved past what was handed on (O4).
 //
-// Covers C15, C109, C119.
+// Covers C119.
 func TestNemesis(t *testing.T) {
 	seed := *nemesisSeed
 	if seed == 0 {
