@@ -75,10 +75,14 @@ func newConn(h *Handler, client *authz.Client, authorization []string) *conn {
 }
 
 // maxIgnored is how many pings are left without an answer before a connection that sends nothing
-// better is cut off: each costs as much to read as a message.
+// better is cut off.
 const maxIgnored = 500
 
+// answersPing has a ping cost its sender what a message would: it waits for its turn, and so does
+// whatever is behind it. Cutting the connection off at once would be no defence, since making
+// another costs the service more than five hundred pings.
 func (c *conn) answersPing(context.Context, []byte) bool {
+	_ = c.below.pause(c.client.Wait(authz.Messages, 1))
 	if c.pings == nil {
 		c.pings = rate.NewLimiter(pingRate, pingBurst)
 	}
@@ -90,6 +94,11 @@ func (c *conn) answersPing(context.Context, []byte) bool {
 		c.cut()
 	}
 	return false
+}
+
+// takesPong has it cost the same: clients owe one for each of our pings, and may send more.
+func (c *conn) takesPong(context.Context, []byte) {
+	_ = c.below.pause(c.client.Wait(authz.Messages, 1))
 }
 
 // join counts a goroutine in, unless the connection is about to end: it waits for those that are.

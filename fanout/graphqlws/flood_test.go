@@ -270,6 +270,34 @@ func TestAFloodOfPingsIsCutOff(t *testing.T) {
 	}
 }
 
+// TestControlFramesWaitForTheirTurn sends pings, and pongs that nobody asked for, before a message,
+// and has them cost what as many messages would.
+//
+// Covers S14.
+func TestControlFramesWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	for _, opcode := range []byte{opPing, opPong} {
+		p := open(t, graphqlws.Config{PingInterval: time.Hour, Limiter: authz.NewLimiter(authz.Limits{authz.Messages: {authz.PerConnection: 100}})}, fanout.Limits{})
+		r, _ := p.raw()
+		r.init()
+		began := time.Now()
+		r.send(bytes.Repeat(frame(fin|opcode, ""), 300))
+		r.send(frame(fin|opText, `{"type":"ping"}`))
+		for {
+			got, text, err := r.read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got == opText && strings.Contains(text, "pong") {
+				break
+			}
+		}
+		if took := time.Since(began); took < 1500*time.Millisecond {
+			t.Errorf("300 frames of kind %x were read in %v, with 100 messages a second and 100 at once", opcode, took)
+		}
+	}
+}
+
 // Covers S69, S10.
 func TestNothingIsCompressed(t *testing.T) {
 	t.Parallel()

@@ -155,6 +155,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		InsecureSkipVerify: true, // refuse has checked the origin, more strictly
 		CompressionMode:    websocket.CompressionDisabled,
 		OnPingReceived:     c.answersPing,
+		OnPongReceived:     c.takesPong,
 	})
 	if err != nil { // Accept has answered
 		h.remove(c)
