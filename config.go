@@ -109,7 +109,8 @@ type Config struct {
 	TrustedProxies []string
 	// Limits are settings such as "connections.address=50" over authz.DefaultLimits:
 	// connections, pending, subscriptions at once; connects, operations, messages, received
-	// (bytes) a second; each per connection, address, principal, role or in all. 0 is no limit.
+	// (bytes), evaluation (milliseconds) a second; each per connection, address, principal, role
+	// or in all, evaluation per principal or role alone. 0 is no limit.
 	Limits []string
 	// TLSCert and TLSKey are files of a certificate chain and its key, in PEM, which Serve
 	// reads anew when they change. Default to none: no TLS.

@@ -109,12 +109,12 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	}
 	if p.judge, err = rls.New(rls.Config{
 		URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Compile: true, Shadow: p.cfg.ShadowPolicies, Audit: p.guard.audit,
-		Sets: p.cfg.Sets, SetHistory: p.cfg.Retain + time.Minute, Publication: p.cfg.Publication, Logger: p.log,
+		Sets: p.cfg.Sets, SetHistory: p.cfg.Retain + time.Minute, Publication: p.cfg.Publication, Budget: p.guard.limiter, Logger: p.log,
 	}); err != nil {
 		return err
 	}
 	p.dispatcher, err = fanout.New(fanout.Config{
-		Bus: p.bus, Judge: p.judge, Snapshots: p.judge, Catalog: catalog, Cursors: p.cursors, Comparer: comparer{p.source.pool},
+		Bus: p.bus, Judge: p.judge, Snapshots: p.judge, Catalog: catalog, Cursors: p.cursors, Comparer: comparer{p.source.pool}, Budget: p.guard.limiter,
 		Refresh: p.refresh, OnMessage: p.announced, OnRestart: p.restarted,
 		Limits: fanout.Limits{SnapshotRows: p.cfg.MaxSnapshotRows, QueueBytes: p.cfg.QueueBytes}, Logger: p.log,
 		Audit: p.guard.audit, Revoked: p.guard.revoked.Revoked,

@@ -73,6 +73,9 @@ const (
 	// Undecided: something failed that image and claims do not determine (timeout, lost
 	// connection, visibility wait). The subscription must resync.
 	Undecided
+	// Overspent: nobody looked, since deciding for the principal has taken more time than it may
+	// take from others. It has to come back later.
+	Overspent
 )
 
 // A Question asks which of some images of a table some principals may see.

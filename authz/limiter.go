@@ -22,6 +22,7 @@ type Limiter struct {
 	rates   map[meter]*rate.Limiter
 	sweepAt int // how many rates there are when those that are full again are forgotten
 	refused map[Refusal]uint64
+	crowd   crowd
 }
 
 // A meter is one thing that is bounded: a resource of a scope, and whose.
@@ -98,6 +99,9 @@ func customer(a netip.Addr) string {
 }
 
 func newRate(r Resource, perSecond int) *rate.Limiter {
+	if r == Evaluation {
+		perSecond *= int(time.Millisecond / unit)
+	}
 	return rate.NewLimiter(rate.Limit(perSecond), perSecond*r.burst())
 }
 

@@ -151,13 +151,13 @@ func TestWhoSendsTooFastWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := limits(t, "received.connection=1000", "received.address=2000")
 		a, b, c := connect(t, l, "203.0.113.1"), connect(t, l, "203.0.113.1"), connect(t, l, "203.0.113.1")
-		if d := a.Wait(authz.Received, 5000); d != 0 {
-			t.Errorf("the first five seconds' worth waits %v", d)
+		if d := a.Wait(authz.Received, 2000); d != 0 {
+			t.Errorf("the first two seconds' worth waits %v", d)
 		}
 		if d := a.Wait(authz.Received, 1000); d != time.Second {
 			t.Errorf("waits %v, want 1s", d)
 		}
-		if d := b.Wait(authz.Received, 4000); d != 0 {
+		if d := b.Wait(authz.Received, 1000); d != 0 {
 			t.Errorf("another connection waits %v", d)
 		}
 		if d := c.Wait(authz.Received, 2000); d != time.Second {
@@ -207,4 +207,35 @@ func TestLimitsAreReadOrSayWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: %v", setting, err)
 		}
 	}
+}
+
+// Covers S72.
+func TestTimeThatEvaluationTakesIsBoundedForWhoHasNotItAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := limits(t, "evaluation.principal=100")
+		greedy, ann := user("greedy"), user("ann")
+		l.See(greedy)
+		l.Spend(greedy, 800*time.Millisecond) // five seconds' worth is half a second
+		if l.Overspent(greedy) {
+			t.Error("somebody who is alone is held up")
+		}
+		l.See(ann, greedy)
+		l.Spend(ann, 400*time.Millisecond)
+		if !l.Overspent(greedy) || l.Overspent(ann) {
+			t.Errorf("overspent: %v, and within the budget %v", l.Overspent(greedy), l.Overspent(ann))
+		}
+		if n := l.Refusals()[authz.Refusal{Resource: authz.Evaluation, Scope: authz.PerPrincipal}]; n == 0 {
+			t.Error("it is not counted")
+		}
+		<-time.After(3*time.Second + time.Millisecond) // 300 ms over, at 100 ms a second
+		if l.Overspent(greedy) {
+			t.Error("the budget does not come back")
+		}
+		l.Spend(greedy, time.Minute)
+		l.See(greedy)
+		if <-time.After(2 * time.Second); l.Overspent(greedy) {
+			t.Error("the others have gone, and it is held up still")
+		}
+	})
 }

@@ -28,6 +28,9 @@ const (
 	Messages
 	// Received are bytes that a socket sends, a second. Further ones wait.
 	Received
+	// Evaluation is the time that deciding what somebody sees takes, in milliseconds a second:
+	// see Limiter.Spend. It is bounded per principal and per role alone.
+	Evaluation
 
 	resources = iota
 )
@@ -57,18 +60,22 @@ type Limits [resources][scopes]int
 
 //nolint:gochecknoglobals // tables
 var (
-	resourceNames = [resources]string{"connections", "pending", "subscriptions", "connects", "operations", "messages", "received"}
+	resourceNames = [resources]string{"connections", "pending", "subscriptions", "connects", "operations", "messages", "received", "evaluation"}
 	scopeNames    = [scopes]string{"connection", "address", "principal", "role", "all"}
 )
 
 // burst is how many seconds' worth of a rate may come at once: clients that come back together
-// after a restart, a page that opens fifty subscriptions. Messages only wait, and cost most where
-// many come at once.
+// after a restart, a page that opens fifty subscriptions. Messages and bytes only wait, and cost
+// most where many come at once; of bytes it has to be as much as the largest message.
 func (r Resource) burst() int {
-	if r == Messages {
+	switch r {
+	case Messages:
 		return 1
+	case Received:
+		return 2
+	default:
+		return 5
 	}
-	return 5
 }
 
 // DefaultLimits leave room for an office behind one address and for a page with many
@@ -82,6 +89,7 @@ func DefaultLimits() Limits {
 		Operations:    {PerConnection: 50, PerAddress: 500, PerPrincipal: 200},
 		Messages:      {PerConnection: 100},
 		Received:      {PerConnection: 32 << 10, PerAddress: 1 << 20},
+		Evaluation:    {PerPrincipal: 500},
 	}
 }
 
@@ -103,6 +111,8 @@ func ParseLimits(settings []string) (Limits, error) {
 			return l, fmt.Errorf("limit %q: %q is none of %s: write one such as connections.address=50", s, resource, strings.Join(resourceNames[:], ", "))
 		case w < 0:
 			return l, fmt.Errorf("limit %q: %q is none of %s: write one such as %s.address=50", s, scope, strings.Join(scopeNames[:], ", "), resource)
+		case Resource(r) == Evaluation && Scope(w) != PerPrincipal && Scope(w) != PerRole:
+			return l, fmt.Errorf("limit %q: evaluation is bounded for a principal or a role: write one such as evaluation.principal=500", s)
 		case err != nil || n < 0:
 			return l, fmt.Errorf("limit %q: %q is no number from 0 on: write one such as %s=50, or 0 for no limit", s, value, name)
 		}

@@ -83,4 +83,7 @@ func (d *Dispatcher) ended(s *Subscription, err error) {
 		d.tally.resync(e.Reason)
 		d.record(s, authz.EventResync, e.Reason)
 	}
+	if errors.As(err, &e) && e.Reason == reasonOverspent {
+		d.record(s, authz.EventDeny, e.Reason)
+	}
 }

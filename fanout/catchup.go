@@ -112,7 +112,7 @@ func (d *Dispatcher) catchUp(ctx context.Context, s *Subscription, p plan) {
 		if !again {
 			return
 		}
-		if try == maxTries || !s.present().op.Snapshot {
+		if try == maxTries || !s.present().op.Snapshot || reason == reasonOverspent {
 			s.end(resyncRequired(reason), flushed)
 			return
 		}

@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
@@ -20,38 +21,50 @@ type Comparer interface {
 // is no answer, the lanes that need one see that by themselves.
 func (m *matcher) facts(ctx context.Context, subjects []subject, lanes []*lane, verdicts [][]authz.Verdict) {
 	var facts *schema.Facts
+	var asking []*lane
+	var wants []int // of each of them, the facts that nobody before wants
 	for _, l := range lanes {
 		if l.view.op.Where == nil || !l.view.op.Where.Asks() {
+			continue
+		}
+		if m.budget.Overspent(l.view.principal) {
+			l.resync = reasonOverspent
 			continue
 		}
 		if facts == nil {
 			facts = &schema.Facts{}
 		}
 		l.facts = facts
+		before := facts.Pending()
 		for _, i := range l.subjects {
 			// Only what is visible goes on to the filter: what it asks tells of the row (S41).
 			_, _ = l.sees(subjects[i].old, subjects[i].before, verdicts[l.principal])
 			_, _ = l.sees(subjects[i].new, subjects[i].after, verdicts[l.principal])
 		}
+		asking, wants = append(asking, l), append(wants, facts.Pending()-before)
 	}
-	m.learn(ctx, facts)
+	began := time.Now()
+	for i, all := 0, m.learn(ctx, facts); i < len(asking) && all > 0; i++ {
+		m.budget.Spend(asking[i].view.principal, time.Since(began)*time.Duration(wants[i])/time.Duration(all))
+	}
 }
 
-// learn has answered what facts wants, where that can be had.
-func (m *matcher) learn(ctx context.Context, facts *schema.Facts) {
+// learn has answered what facts wants, where that can be had, and tells how much that was.
+func (m *matcher) learn(ctx context.Context, facts *schema.Facts) int {
 	if facts == nil || m.comparer == nil {
-		return
+		return 0
 	}
 	wanted := facts.Wanted()
 	if len(wanted) == 0 {
-		return
+		return 0
 	}
 	answers, err := m.comparer.Compare(ctx, wanted)
 	if err != nil {
 		m.log.Warn("Postgres does not answer what filters ask: their subscriptions resync", "error", err)
-		return
+		return len(wanted)
 	}
 	facts.Learn(wanted, answers)
+	return len(wanted)
 }
 
 // filterReason is why a filter cannot be told.

@@ -76,7 +76,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	return &Dispatcher{
 		follower: follower, portioner: portioner,
 		cfg: cfg, log: cfg.Logger, registry: newRegistry(cfg.Catalog, cfg.Judge), roster: newRoster(), tally: newTally(),
-		matcher:   matcher{judge: cfg.Judge, comparer: cfg.Comparer, bindings: &bindings{}, log: cfg.Logger},
+		matcher:   matcher{judge: cfg.Judge, comparer: cfg.Comparer, budget: cfg.Budget, bindings: &bindings{}, log: cfg.Logger},
 		armed:     make(chan struct{}),
 		snapshots: make(chan struct{}, cfg.Limits.Snapshots), depot: depot{come: make(chan struct{}, cfg.Limits.Replays)},
 		shifting: make(chan struct{}, shiftsAtOnce),

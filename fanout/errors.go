@@ -157,10 +157,23 @@ const (
 	reasonUndecodable = "undecodable"
 	reasonTimeline    = "timeline"
 	reasonTruncated   = "truncated"
+	// reasonOverspent is no reason to resync but to come back later: see overspent.
+	reasonOverspent = "evaluation_budget"
 )
 
-// resyncRequired ends a subscription that cannot heal by itself.
+// budgetPause is when whoever has overspent its budget may come back: in as long as it takes to save
+// up a burst.
+const budgetPause = 5 * time.Second
+
+// resyncRequired ends a subscription that cannot heal by itself; or may not, since that would
+// cost what it has no budget for: it can come back with its cursor.
 func resyncRequired(reason string) error {
+	if reason == reasonOverspent {
+		return &schema.Error{
+			Code: schema.RateLimited, Reason: reason, RetryAfter: budgetPause,
+			Message: "deciding what you see takes the server more time than it has for you: come back later, and go on behind your cursor",
+		}
+	}
 	return &schema.Error{
 		Code: schema.ResyncRequired, Reason: reason,
 		Message: "changes may have been missed: fetch the rows anew and subscribe again without after, or with snapshot: true",

@@ -68,6 +68,8 @@ type Config struct {
 	// Comparer answers what filters on text cannot decide by themselves. Defaults to none: then
 	// the subscriptions that need an answer resync.
 	Comparer Comparer
+	// Budget is what the Comparer's time is charged to; the Judge has its own. Defaults to none.
+	Budget authz.Budget
 	// Refresh reads a newer catalog, for a relation in the stream that the present one does
 	// not fit. Defaults to none: such a relation's subscriptions resync.
 	Refresh func(context.Context) (*schema.Catalog, error)
@@ -138,6 +140,9 @@ func (c *Config) check() error {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Budget == nil {
+		c.Budget = (*authz.Limiter)(nil)
 	}
 	return nil
 }

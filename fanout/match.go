@@ -15,6 +15,7 @@ import (
 type matcher struct {
 	judge    Judge
 	comparer Comparer // nil for none
+	budget   authz.Budget
 	bindings *bindings
 	log      *slog.Logger
 	// asOf asks for verdicts as of the transaction alone.
@@ -247,6 +248,8 @@ func (l *lane) sees(image cdc.Row, n int, verdicts []authz.Verdict) (seen bool, 
 	case authz.Visible:
 	case authz.Hidden:
 		return false, ""
+	case authz.Overspent:
+		return false, reasonOverspent
 	case authz.Undecided:
 		return false, reasonUnavailable
 	default: // one that was forgotten

@@ -101,7 +101,8 @@ func (d *Dispatcher) start(s *Subscription, after string) error {
 }
 
 // resync has a subscription begin anew, because what it was sent may no longer be what it sees:
-// with a snapshot where it asked for one, and otherwise it ends.
+// with a snapshot where it asked for one, and otherwise it ends. One that has overspent its budget
+// ends too.
 func (d *Dispatcher) resync(s *Subscription, reason string) {
 	s.mu.Lock()
 	if s.err != nil {
@@ -111,7 +112,7 @@ func (d *Dispatcher) resync(s *Subscription, reason string) {
 	v := s.view
 	enqueue := false
 	switch {
-	case !v.op.Snapshot:
+	case !v.op.Snapshot, reason == reasonOverspent:
 		s.endLocked(resyncRequired(reason), flushed)
 	case s.catching:
 		s.detachLocked()

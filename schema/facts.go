@@ -43,6 +43,9 @@ func (f *Facts) Wanted() []Fact {
 	return out
 }
 
+// Pending is how many facts are wanted.
+func (f *Facts) Pending() int { return len(f.wanted) }
+
 // Learn takes the answers to facts, in their order.
 func (f *Facts) Learn(facts []Fact, answers []int) {
 	if f.known == nil {

@@ -77,6 +77,7 @@ type task struct {
 func (g *Postgres) Judge(ctx context.Context, q authz.Question) ([][]authz.Verdict, error) {
 	j := g.judgement(q)
 	defer j.audit.flush()
+	g.see(&q)
 	j.findKnown()
 	tasks := g.prove(ctx, j, g.share(g.tasks(j))) //nolint:contextcheck // nobody waits for what is tried aside
 	var wg sync.WaitGroup
@@ -151,8 +152,11 @@ func (j *judgement) wanted(t *task, principal int) []int {
 // is nothing.
 func (g *Postgres) remains(j *judgement, t *task) bool {
 	all := len(t.images)
+	if all >= manyImages && g.overspent(j, t) {
+		return false
+	}
 	if p := t.plan.predicate; p != nil {
-		rest := g.inProcess(j, t, p)
+		rest := g.timed(t, func() []int { return g.inProcess(j, t, p) })
 		if g.cfg.Shadow && !j.q.AsOf && j.q.XID != 0 && len(p.kept) == 0 { // Postgres only knows what others hold now
 			t.fast = slices.Clone(t.out)
 		} else {
@@ -165,7 +169,7 @@ func (g *Postgres) remains(j *judgement, t *task) bool {
 		j.decide(t, t.images, authz.Undecided, "membership_unknown", "")
 		return false
 	}
-	if len(t.images) == 0 || g.suspended(j, t) {
+	if len(t.images) == 0 || g.suspended(j, t) || g.overspent(j, t) {
 		return false
 	}
 	if len(t.images) < len(j.known) {
@@ -318,6 +322,7 @@ func (g *Postgres) ask(ctx context.Context, s *session, j *judgement, group []*t
 // round is session.round, of which a poisoned one is an error and the end of the session.
 func (g *Postgres) round(ctx context.Context, s *session, p *plan, asks []ask) (round, error) {
 	r, err := s.round(ctx, g.cfg.StatementTimeout, p, asks)
+	g.charge(asks, r.answers)
 	if err == nil && r.poisoned {
 		s.close(ctx)
 		return r, errPoisoned
@@ -362,7 +367,7 @@ const queryCanceled = "57014"
 // decide sets the verdict on some images, nil for all that were to be asked about, and audits it.
 func (j *judgement) decide(t *task, images []int, v authz.Verdict, reason, sqlstate string) {
 	event := authz.EventDeny
-	if v == authz.Undecided {
+	if v == authz.Undecided || v == authz.Overspent {
 		event = authz.EventUndecided
 	}
 	if images == nil {

@@ -79,6 +79,9 @@ type Config struct {
 	SetHistory time.Duration
 	// Publication has to have the tables that are kept. Needed with Sets.
 	Publication string
+	// Budget is what evaluation is charged to, and who is over it is not evaluated. Defaults to
+	// none.
+	Budget authz.Budget
 	// Logger is told which tables are kept, and why others are not. Defaults to slog.Default().
 	Logger *slog.Logger
 	// Conns is the most connections that judge images. Defaults to 4.
@@ -155,6 +158,9 @@ func New(c Config) (*Postgres, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Budget == nil {
+		c.Budget = (*authz.Limiter)(nil)
 	}
 	path := searchPath(c.Schemas)
 	judges, err := sessionConfig(c.URL, "rowtide judge", path, c.StatementTimeout, max(c.StatementTimeout, maxIdle))

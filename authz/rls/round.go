@@ -42,6 +42,8 @@ type actor struct {
 	principal      *authz.Principal
 	assume, verify statementKey
 	path           string
+	// alike are the principals for whom the answer is too.
+	alike []*authz.Principal
 }
 
 func newActor(p *authz.Principal, path string) *actor {
@@ -58,6 +60,8 @@ type answer struct {
 	role bool
 	// tampered tells what was not the principal's any more afterwards.
 	tampered tampering
+	// took is the time from the reply before this one.
+	took time.Duration
 }
 
 // tampering is what a policy function changed.
@@ -177,12 +181,15 @@ func (s *session) read(pipe *pgconn.Pipeline, p *plan, asks []ask) (round, error
 		return r, err
 	}
 	r.answers = make([]answer, len(asks))
+	before := time.Now()
 	for i, a := range asks {
 		reply, err := receive(pipe)
 		if err != nil {
 			return r, err
 		}
+		now := time.Now()
 		r.answers[i] = readAnswer(a, reply)
+		r.answers[i].took, before = now.Sub(before), now
 	}
 	closed, err := receive(pipe)
 	if err != nil {

@@ -125,7 +125,8 @@ func (g *Postgres) share(tasks []*task) []*task {
 		l := likeness{t.plan, key}
 		at := slices.IndexFunc(firsts[l], func(f *task) bool { return slices.Equal(f.images, t.images) })
 		if at >= 0 {
-			firsts[l][at].followers = append(firsts[l][at].followers, t)
+			first := firsts[l][at]
+			first.followers, first.as.alike = append(first.followers, t), append(first.as.alike, t.as.principal)
 			continue
 		}
 		firsts[l] = append(firsts[l], t)

@@ -96,6 +96,7 @@ func theConfiguration() section {
 		{name: "An address without a port", args: "serve --roles web_user --listen localhost " + url},
 		{name: "An origin that is none", args: "serve --roles web_user --allow-origin app.example.com/ " + url},
 		{name: "A limit of something else", args: "serve --roles web_user --limit sockets.address=5 " + url},
+		{name: "A limit of evaluation for whom it is not counted", args: "serve --roles web_user --limit evaluation.address=5 " + url},
 		{name: "A limit that is no number", args: "serve --roles web_user --limit connections.address=many " + url},
 		{name: "A proxy that is no network", args: "serve --roles web_user --trusted-proxies proxy.example.com " + url},
 		{name: "A host with a scheme", args: "serve --roles web_user --allow-host https://api.example.com " + url},
