@@ -44,23 +44,30 @@ type bedConfig struct {
 	// limited keeps the default limits, and believes a proxy on this machine.
 	limited bool
 	profile string
-	// keep leaves the database there when the service has ended: the caller closes the bed.
-	keep bool
+	// ended has the service run once, to prepare the database, and end before anything is measured.
+	ended bool
 }
 
 // onBed prepares a bed, runs the service and measures.
-func onBed(ctx context.Context, cfg bedConfig, measure func(context.Context, *bed) (*Result, error)) (result *Result, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func onBed(ctx context.Context, cfg bedConfig, measure func(context.Context, *bed) (*Result, error)) (*Result, error) {
 	b, err := newBed(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if !cfg.keep || err != nil {
-			b.close(ctx)
-		}
-	}()
+	defer b.close(ctx)
+	if !cfg.ended {
+		return b.serve(ctx, measure)
+	}
+	if _, err := b.serve(ctx, func(context.Context, *bed) (*Result, error) { return &Result{}, nil }); err != nil {
+		return nil, err
+	}
+	return measure(ctx, b)
+}
+
+// serve runs the service and measures; then the service has ended.
+func (b *bed) serve(ctx context.Context, measure func(context.Context, *bed) (*Result, error)) (result *Result, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.server.Serve(gctx, b.listener) })
 	g.Go(func() error {
@@ -79,7 +86,10 @@ func onBed(ctx context.Context, cfg bedConfig, measure func(context.Context, *be
 }
 
 func newBed(ctx context.Context, cfg bedConfig) (_ *bed, err error) {
-	b := &bed{profile: &profile{dir: cfg.profile}}
+	b := &bed{}
+	if b.profile, err = newProfile(cfg.profile); err != nil {
+		return nil, err
+	}
 	if b.cluster, err = testcontainers.Start(ctx, testcontainers.Config{Settings: map[string]string{
 		"fsync": "on", "shared_buffers": "256MB", "max_wal_size": "8GB",
 	}}); err != nil {

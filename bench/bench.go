@@ -1,5 +1,5 @@
 // Package bench measures Rowtide against a baseline in the same run: the figures that count are
-// ratios, since machines differ and are noisy. Each scenario starts a Postgres of its own, and a
+// ratios, since machines differ and are noisy. Each Scenario starts a Postgres of its own, and a
 // process of the same binary (Load) that plays the clients: it checks what it gets, frame by
 // frame, and its work does not count as the service's.
 package bench
@@ -28,6 +28,8 @@ type Result struct {
 	Notes []string `json:"notes,omitempty"`
 	// Charted is the column that Chart draws.
 	Charted int `json:"-"`
+
+	rounds map[string][][]float64 // of sample
 }
 
 // A Series is what was measured of one thing: the median of the rounds for each of the Columns.
@@ -70,6 +72,33 @@ func (r *Result) add(name string, values ...float64) {
 	}
 	r.Series = append(r.Series, s)
 }
+
+// sample adds what one round measured: the series has the medians of its rounds.
+func (r *Result) sample(name string, values ...float64) {
+	if _, known := r.rounds[name]; !known {
+		r.add(name, values...)
+	}
+	if r.rounds == nil {
+		r.rounds = map[string][][]float64{}
+	}
+	r.rounds[name] = append(r.rounds[name], values)
+	series := r.series(name)
+	for i := range values {
+		var column []float64
+		for _, round := range r.rounds[name] {
+			column = append(column, round[i])
+		}
+		series.Values[i] = Figure(median(column))
+	}
+}
+
+func (r *Result) series(name string) *Series {
+	i := slices.IndexFunc(r.Series, func(s Series) bool { return s.Name == name })
+	return &r.Series[i]
+}
+
+// at is the value of a series in a column.
+func (r *Result) at(name string, column int) float64 { return float64(r.series(name).Values[column]) }
 
 func (r *Result) ratio(name string, value float64, goal string) {
 	r.Ratios = append(r.Ratios, Ratio{name, Figure(value), goal})

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -30,36 +32,26 @@ func TestMain(m *testing.M) {
 
 // Every scenario runs to its end, small, and checks what its clients get.
 func TestScenariosMeasureSomething(t *testing.T) {
-	for name, run := range map[string]func(context.Context) (*Result, error){
-		"latency": func(ctx context.Context) (*Result, error) {
-			return Latency(ctx, LatencyConfig{Rounds: 10, Subscribers: 3, Profile: t.TempDir()})
-		},
-		"snapshot": func(ctx context.Context) (*Result, error) {
-			return Snapshot(ctx, SnapshotConfig{Rounds: 1, Rows: 2000, Together: 3})
-		},
-		"resume": func(ctx context.Context) (*Result, error) {
-			return Resume(ctx, ResumeConfig{Rounds: 1, Changes: 2000, Clients: 3})
-		},
-		"drain": func(ctx context.Context) (*Result, error) { return Drain(ctx, DrainConfig{Rounds: 1, Changes: 1000}) },
-		"fanout": func(ctx context.Context) (*Result, error) {
-			return Fanout(ctx, FanoutConfig{Rounds: 1, Sockets: 10, Rows: 200})
-		},
-		"target": func(ctx context.Context) (*Result, error) {
-			return Target(ctx, TargetConfig{Rate: 500, Seconds: 1, Subscribers: 6, PerSocket: 3, PerTransaction: 10})
-		},
-		"rls": func(ctx context.Context) (*Result, error) {
-			return RLS(ctx, RLSConfig{Changes: 10, Subscriptions: []int{1, 200}})
-		},
-		"idle":  func(ctx context.Context) (*Result, error) { return Idle(ctx, IdleConfig{Sockets: 20, Further: 2}) },
-		"churn": func(ctx context.Context) (*Result, error) { return Churn(ctx, ChurnConfig{Times: 200, Sockets: 5}) },
-		"abuse": func(ctx context.Context) (*Result, error) {
-			return Abuse(ctx, AbuseConfig{Subscribers: 3, Seconds: 1, Foes: 2})
-		},
+	for name, scenario := range map[string]Scenario{
+		"latency":  &Latency{Rounds: 10, Subscribers: 3},
+		"snapshot": &Snapshot{Rounds: 1, Rows: 2000, Together: 3},
+		"resume":   &Resume{Rounds: 1, Changes: 2000, Clients: 3},
+		"drain":    &Drain{Rounds: 1, Changes: 1000},
+		"fanout":   &Fanout{Rounds: 1, Sockets: 10, Rows: 200},
+		"target":   &Target{PerSecond: 500, Seconds: 1, Subscribers: 6, PerSocket: 3, PerTransaction: 10},
+		"rls":      &RLS{Changes: 10, Subscriptions: []int{1, 200}},
+		"idle":     &Idle{Sockets: 20, Further: 2},
+		"churn":    &Churn{Times: 200, Sockets: 5},
+		"abuse":    &Abuse{Subscribers: 3, Seconds: 1, Foes: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := run(t.Context())
+			profiles := filepath.Join(t.TempDir(), "profiles")
+			r, err := Run(t.Context(), scenario, profiles)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if written, err := os.ReadDir(profiles); err != nil || len(written) == 0 && name != "abuse" {
+				t.Errorf("%d profiles, %v", len(written), err)
 			}
 			if r.Scenario != name || len(r.Series) == 0 || len(r.Ratios) == 0 {
 				t.Errorf("got %+v", r)
@@ -144,5 +136,25 @@ func TestHistogramIsExactToThreePercent(t *testing.T) {
 	}
 	if b.at(1) != 99_999 || a.at(1) != 0 || a.at(0.5) != 0 {
 		t.Errorf("most %g, emptied %g %g", b.at(1), a.at(1), a.at(0.5))
+	}
+}
+
+func TestASeriesHasTheMediansOfItsRounds(t *testing.T) {
+	t.Parallel()
+	r := newResult("x", "", 3, "one", "two")
+	for _, v := range []float64{5, 1, 3} {
+		r.sample("ours", v, nan)
+		r.sample("theirs", 10*v, 20*v)
+	}
+	if r.at("ours", 0) != 3 || !math.IsNaN(r.at("ours", 1)) || r.at("theirs", 1) != 60 || len(r.Series) != 2 {
+		t.Errorf("%+v", r.Series)
+	}
+}
+
+func TestWhatIsLeftOpenHasItsDefault(t *testing.T) {
+	t.Parallel()
+	s := &RLS{Changes: 7}
+	if err := fill(s); err != nil || s.Changes != 7 || !slices.Equal(s.Subscriptions, []int{1, 100, 10_000, 100_000}) {
+		t.Errorf("%+v, %v", s, err)
 	}
 }

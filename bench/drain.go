@@ -18,74 +18,50 @@ import (
 	"github.com/rowtide/rowtide/testcontainers"
 )
 
-// DrainConfig sets up Drain.
-type DrainConfig struct {
-	// Rounds is how often each side drains. Defaults to 5.
-	Rounds int
-	// Changes is how many there are to drain, 100 a transaction. Defaults to 300,000.
-	Changes int
-	// Profile is a folder for profiles. Defaults to none.
-	Profile string
-}
-
 // perTransaction is how many changes a transaction of a backlog has.
 const perTransaction = 100
 
 // Drain measures how fast a backlog of changes is read, decoded, folded, put on the bus, matched
 // without a subscriber, and acknowledged, against pg_recvlogical, which throws the bytes away.
 // Both read copies of one slot.
-func Drain(ctx context.Context, cfg DrainConfig) (*Result, error) {
-	if cfg.Rounds == 0 {
-		cfg.Rounds = 5
-	}
-	if cfg.Changes == 0 {
-		cfg.Changes = 300_000
-	}
-	var b *bed
-	// The first run of the service makes slot and publication, and ends.
-	_, err := onBed(ctx, bedConfig{schema: schema, profile: cfg.Profile, keep: true}, func(_ context.Context, made *bed) (*Result, error) {
-		b = made
-		return &Result{}, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer b.close(ctx)
-	return b.drain(ctx, cfg)
+type Drain struct {
+	Rounds  int `help:"How often each side drains." default:"5"`
+	Changes int `help:"Changes to drain, 100 a transaction." default:"300000"`
 }
 
-func (b *bed) drain(ctx context.Context, cfg DrainConfig) (*Result, error) {
+// needs a service that makes slot and publication, and has ended when Drain measures.
+func (*Drain) needs() bedConfig { return bedConfig{schema: schema, ended: true} }
+
+func (s *Drain) measure(ctx context.Context, b *bed) (*Result, error) {
 	conn, err := pgx.Connect(ctx, b.url)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if err := b.fill(ctx, "feed", 0, cfg.Changes); err != nil {
+	if err := b.fill(ctx, "feed", 0, s.Changes); err != nil {
 		return nil, err
 	}
 	var end string
 	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()").Scan(&end); err != nil {
 		return nil, err
 	}
-	var theirs, ours, cpu []float64
-	for range cfg.Rounds {
-		d, err := b.recvlogical(ctx, conn, end)
+	const theirs, ours = "pg_recvlogical", "rowtide"
+	r := newResult("drain", b.version, s.Rounds, "changes/s", "CPU µs/change")
+	changes := float64(s.Changes)
+	for range s.Rounds {
+		took, err := b.recvlogical(ctx, conn, end)
 		if err != nil {
 			return nil, err
 		}
-		theirs = append(theirs, float64(cfg.Changes)/d.Seconds())
-		d, used, err := b.drainOnce(ctx, conn, end)
+		r.sample(theirs, changes/took.Seconds(), nan)
+		took, used, err := b.drainOnce(ctx, conn, end)
 		if err != nil {
 			return nil, err
 		}
-		ours = append(ours, float64(cfg.Changes)/d.Seconds())
-		cpu = append(cpu, float64(used.Microseconds())/float64(cfg.Changes))
+		r.sample(ours, changes/took.Seconds(), float64(used.Nanoseconds())/1e3/changes)
 	}
-	r := newResult("drain", b.version, cfg.Rounds, "changes/s", "CPU µs/change")
-	r.add("pg_recvlogical", median(theirs), nan)
-	r.add("rowtide", median(ours), median(cpu))
-	r.ratio("rowtide / pg_recvlogical", median(ours)/median(theirs), "at least 1.5")
-	r.ratio("rowtide, CPU µs a change", median(cpu), "at most 2")
+	r.ratio("rowtide / pg_recvlogical", r.at(ours, 0)/r.at(theirs, 0), "at least 1.5")
+	r.ratio("rowtide, CPU µs a change", r.at(ours, 1), "at most 2")
 	return r, nil
 }
 
@@ -193,15 +169,13 @@ func (b *bed) drainOnce(ctx context.Context, conn *pgx.Conn, end string) (took, 
 		case <-gctx.Done():
 			return context.Cause(gctx)
 		}
-		start, cpu := time.Now(), cpuTime()
-		if err := b.profile.start("drain"); err != nil {
-			return err
-		}
-		if err := acknowledged(gctx, conn, copySlot, end); err != nil {
-			return err
-		}
-		took, used = time.Since(start), cpuTime()-cpu
-		return b.profile.stop("drain")
+		var err error
+		used, err = b.measured("drain", func() error {
+			start := time.Now()
+			defer func() { took = time.Since(start) }()
+			return acknowledged(gctx, conn, copySlot, end)
+		})
+		return err
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return 0, 0, err

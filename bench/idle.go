@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,86 +15,58 @@ import (
 	"github.com/coder/websocket"
 )
 
-// IdleConfig sets up Idle.
-type IdleConfig struct {
-	// Rounds is how often each side is measured. Defaults to 1: memory hardly varies.
-	Rounds int
-	// Sockets is how many connections there are. Defaults to 10,000.
-	Sockets int
-	// Further is how many subscriptions each of a tenth of the sockets has in the second part.
-	// Defaults to 50.
-	Further int
-	// Profile is a folder for profiles. Defaults to none.
-	Profile string
-}
-
 // Idle measures the resident memory of connections on which nothing happens, each with one
 // subscription, against connections of the WebSocket library that do nothing but read; and of
 // further subscriptions on a connection.
-func Idle(ctx context.Context, cfg IdleConfig) (*Result, error) {
-	if cfg.Rounds == 0 {
-		cfg.Rounds = 1
-	}
-	if cfg.Sockets == 0 {
-		cfg.Sockets = 10_000
-	}
-	if cfg.Further == 0 {
-		cfg.Further = 50
-	}
-	return onBed(ctx, bedConfig{schema: schema, clients: true, profile: cfg.Profile}, func(ctx context.Context, b *bed) (*Result, error) {
-		return b.idle(ctx, cfg)
-	})
+type Idle struct {
+	Rounds  int `help:"How often each side is measured: memory hardly varies." default:"1"`
+	Sockets int `help:"Connections." default:"10000"`
+	Further int `help:"Further subscriptions on each of a tenth of the connections." default:"50"`
 }
 
-func (b *bed) idle(ctx context.Context, cfg IdleConfig) (*Result, error) {
-	var ours, library, further [][]float64
-	for range cfg.Rounds {
-		kb, err := b.resident(ctx, "idle", order{Address: b.address(), Sockets: cfg.Sockets, PerSocket: 1, Query: feedQuery, Subject: "u{socket}"})
+func (*Idle) needs() bedConfig { return bedConfig{schema: schema, clients: true} }
+
+func (s *Idle) measure(ctx context.Context, b *bed) (*Result, error) {
+	const ours, further, library = "a connection with one subscription", "a further subscription", "a connection of the library that only reads"
+	r := newResult("idle", b.version, s.Rounds, "resident KB", "heap KB", "stacks KB")
+	for range s.Rounds {
+		one, err := b.resident(ctx, "idle", s.Sockets, func() error { return b.subscribers(s.Sockets, 1) })
 		if err != nil {
 			return nil, err
 		}
-		ours = append(ours, kb)
-		s, err := newBareServer(ctx, readOnly, nil)
+		r.sample(ours, one...)
+		few := max(s.Sockets/10, 1)
+		more, err := b.resident(ctx, "further", few, func() error { return b.subscribers(few, 1+s.Further) })
 		if err != nil {
 			return nil, err
 		}
-		close(s.begin)
-		kb, err = b.resident(ctx, "library", order{Address: s.listener.Addr().String(), Sockets: cfg.Sockets, PerSocket: 1, Bare: true})
-		s.close()
+		for i := range more {
+			more[i] = (more[i] - one[i]) / float64(s.Further)
+		}
+		r.sample(further, more...)
+		bare, err := s.bare(ctx, b)
 		if err != nil {
 			return nil, err
 		}
-		library = append(library, kb)
-		few := max(cfg.Sockets/10, 1)
-		kb, err = b.resident(ctx, "further", order{Address: b.address(), Sockets: few, PerSocket: 1 + cfg.Further, Query: feedQuery, Subject: "u{socket}"})
-		if err != nil {
-			return nil, err
-		}
-		for i := range kb {
-			kb[i] = (kb[i] - ours[len(ours)-1][i]) / float64(cfg.Further)
-		}
-		further = append(further, kb)
+		r.sample(library, bare...)
 	}
-	r := newResult("idle", b.version, cfg.Rounds, "resident KB", "heap KB", "stacks KB")
-	r.add("a connection with one subscription", medians(ours)...)
-	r.add("a further subscription", medians(further)...)
-	r.add("a connection of the library that only reads", medians(library)...)
-	r.ratio("KB a connection with one subscription", medians(ours)[0], "at most 10")
-	r.ratio("KB a further subscription", medians(further)[0], "at most 1")
+	r.ratio("KB a connection with one subscription", r.at(ours, 0), "at most 10")
+	r.ratio("KB a further subscription", r.at(further, 0), "at most 1")
 	return r, nil
 }
 
-// medians gives that of each column.
-func medians(rows [][]float64) []float64 {
-	out := make([]float64, len(rows[0]))
-	for i := range out {
-		var column []float64
-		for _, r := range rows {
-			column = append(column, r[i])
-		}
-		out[i] = median(column)
+// bare measures the baseline.
+func (s *Idle) bare(ctx context.Context, b *bed) ([]float64, error) {
+	server, err := newBareServer(ctx, readOnly, nil)
+	if err != nil {
+		return nil, err
 	}
-	return out
+	defer server.close()
+	close(server.begin)
+	return b.resident(ctx, "library", s.Sockets, func() error {
+		_, err := b.load.do(order{Do: doOpen, Address: server.listener.Addr().String(), Sockets: s.Sockets, PerSocket: 1, Bare: true})
+		return err
+	})
 }
 
 // readOnly reads until the socket is closed.
@@ -103,28 +76,24 @@ func readOnly(ctx context.Context, ws *websocket.Conn, _ net.Conn, _ *encoded) e
 }
 
 // resident gives how much the resident memory of this process, its heap and its stacks grow with
-// each connection, in KB.
-func (b *bed) resident(ctx context.Context, name string, o order) ([]float64, error) {
+// each of the sockets that are opened, in KB.
+func (b *bed) resident(ctx context.Context, name string, sockets int, open func() error) ([]float64, error) {
 	goroutines := runtime.NumGoroutine()
 	before, err := settledMemory(ctx)
 	if err != nil {
 		return nil, err
 	}
-	o.Do = doOpen
-	if _, err := b.load.do(o); err != nil {
+	if err := open(); err != nil {
 		return nil, err
 	}
 	after, err := settledMemory(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.profile.heap(name); err != nil {
+	if err := errors.Join(b.profile.heap(name), b.hangUp()); err != nil {
 		return nil, err
 	}
-	if _, err := b.load.do(order{Do: doHangUp}); err != nil {
-		return nil, err
-	}
-	each := func(after, before int) float64 { return float64(after-before) / 1024 / float64(o.Sockets) }
+	each := func(after, before int) float64 { return float64(after-before) / 1024 / float64(sockets) }
 	return []float64{each(after.resident, before.resident), each(after.heap, before.heap), each(after.stacks, before.stacks)}, gone(ctx, goroutines)
 }
 

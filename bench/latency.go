@@ -15,16 +15,6 @@ import (
 	"github.com/rowtide/rowtide/internal/client"
 )
 
-// LatencyConfig sets up Latency.
-type LatencyConfig struct {
-	// Rounds is how many commits are measured. Defaults to 2,000.
-	Rounds int
-	// Subscribers is how many sockets get each commit in the last part. Defaults to 100.
-	Subscribers int
-	// Profile is a folder for profiles. Defaults to none.
-	Profile string
-}
-
 // schema has one table without policies and one whose policy has to be judged.
 const schema = `
 CREATE TABLE feed (id bigint PRIMARY KEY, owner text NOT NULL, topic int NOT NULL, sent bigint NOT NULL, payload text NOT NULL);
@@ -40,19 +30,14 @@ COMMENT ON TABLE owned IS '@subscribe';`
 // sent, and from the moment its commit is answered, to a raw consumer of the WAL and to a frame
 // on a WebSocket, with and without a policy. Both consumers follow the same commits. Then it
 // measures when the last of many sockets has a change.
-func Latency(ctx context.Context, cfg LatencyConfig) (*Result, error) {
-	if cfg.Rounds == 0 {
-		cfg.Rounds = 2000
-	}
-	if cfg.Subscribers == 0 {
-		cfg.Subscribers = 100
-	}
-	return onBed(ctx, bedConfig{schema: schema, clients: true, profile: cfg.Profile}, func(ctx context.Context, b *bed) (*Result, error) {
-		return b.latency(ctx, cfg)
-	})
+type Latency struct {
+	Rounds      int `help:"Commits measured, after a tenth as many to warm up." default:"2000"`
+	Subscribers int `help:"Sockets that get each commit in the last part." default:"100"`
 }
 
-func (b *bed) latency(ctx context.Context, cfg LatencyConfig) (*Result, error) {
+func (*Latency) needs() bedConfig { return bedConfig{schema: schema, clients: true} }
+
+func (s *Latency) measure(ctx context.Context, b *bed) (*Result, error) {
 	conn, err := pgx.Connect(ctx, b.url)
 	if err != nil {
 		return nil, err
@@ -63,19 +48,19 @@ func (b *bed) latency(ctx context.Context, cfg LatencyConfig) (*Result, error) {
 		return nil, err
 	}
 	defer raw.close(ctx)
-	result := newResult("latency", b.version, cfg.Rounds, "p50 µs", "p90 µs", "p99 µs", "max µs")
-	if err := b.profile.start("latency"); err != nil {
-		return nil, err
-	}
-	for _, table := range []string{"feed", "owned"} {
-		if err := b.measureTable(ctx, conn, raw, table, cfg.Rounds, result); err != nil {
-			return nil, fmt.Errorf("measure table %s: %w", table, err)
+	r := newResult("latency", b.version, s.Rounds, "p50 µs", "p90 µs", "p99 µs", "max µs")
+	_, err = b.measured("latency", func() error {
+		for _, table := range []string{"feed", "owned"} {
+			if err := b.measureTable(ctx, conn, raw, table, s.Rounds, r); err != nil {
+				return fmt.Errorf("measure table %s: %w", table, err)
+			}
 		}
-	}
-	if err := b.measureMany(ctx, conn, raw, cfg, result); err != nil {
-		return nil, fmt.Errorf("measure %d subscribers: %w", cfg.Subscribers, err)
-	}
-	return result, b.profile.stop("latency")
+		if err := s.many(ctx, b, conn, raw, r); err != nil {
+			return fmt.Errorf("measure %d subscribers: %w", s.Subscribers, err)
+		}
+		return nil
+	})
+	return r, err
 }
 
 // A sample is one commit: how long after its sending each thing came.
@@ -189,16 +174,15 @@ func wantRow(payload json.RawMessage, table string, id int) error {
 // feedQuery asks for what the clients of the load process check.
 const feedQuery = "subscription { feed { row { id sent } } }"
 
-// measureMany measures when the last of many sockets has a row, against the raw consumer.
-func (b *bed) measureMany(ctx context.Context, conn *pgx.Conn, raw *rawConsumer, cfg LatencyConfig, result *Result) error {
-	_, err := b.load.do(order{Do: doOpen, Address: b.address(), Sockets: cfg.Subscribers, PerSocket: 1, Query: feedQuery, Subject: "u{socket}"})
-	if err != nil {
+// many measures when the last of many sockets has a row, against the raw consumer.
+func (s *Latency) many(ctx context.Context, b *bed, conn *pgx.Conn, raw *rawConsumer, result *Result) error {
+	if err := b.subscribers(s.Subscribers, 1); err != nil {
 		return err
 	}
 	const firstID = 1 << 40 // apart from those of the first part
-	samples := make([]sample, 0, cfg.Rounds)
-	for i := range cfg.Rounds/4 + 1 {
-		if err := b.load.expect(cfg.Subscribers); err != nil {
+	samples := make([]sample, 0, s.Rounds)
+	for i := range s.Rounds/4 + 1 {
+		if err := b.load.expect(s.Subscribers); err != nil {
 			return err
 		}
 		start := time.Now()
@@ -215,7 +199,7 @@ func (b *bed) measureMany(ctx context.Context, conn *pgx.Conn, raw *rawConsumer,
 		}
 		samples = append(samples, sample{raw: at.Sub(start), frame: time.Unix(0, r.Last).Sub(start)})
 	}
-	name := fmt.Sprintf("%d subscribers", cfg.Subscribers)
+	name := fmt.Sprintf("%d subscribers", s.Subscribers)
 	result.durations(name+": sent to raw consumer", samples, func(s sample) time.Duration { return s.raw })
 	result.durations(name+": sent to the last frame", samples, func(s sample) time.Duration { return s.frame })
 	late := result.durations(name+": raw consumer to the last frame", samples, func(s sample) time.Duration { return s.frame - s.raw })

@@ -14,17 +14,23 @@ type profile struct {
 	file *os.File
 }
 
+// newProfile makes the folder.
+func newProfile(dir string) (*profile, error) {
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("write profile: %w", err)
+		}
+	}
+	return &profile{dir: dir}, nil
+}
+
 // blockRate has blocking of some 10 microseconds and more sampled.
 const blockRate = 10_000
 
-// start begins a CPU profile, and counts blocking from then on.
-func (p *profile) start(name string) error {
-	if p.dir == "" {
+// start begins a CPU profile of that name, and counts blocking from then on; "" is none.
+func (p *profile) start(name string) (err error) {
+	if p.dir == "" || name == "" {
 		return nil
-	}
-	err := os.MkdirAll(p.dir, 0o755)
-	if err != nil {
-		return fmt.Errorf("write profile: %w", err)
 	}
 	if p.file, err = os.Create(filepath.Join(p.dir, name+".cpu.pprof")); err != nil {
 		return fmt.Errorf("write profile: %w", err)

@@ -9,36 +9,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// RLSConfig sets up RLS.
-type RLSConfig struct {
-	// Changes is how many changes are made one after the other with each number of
-	// subscriptions. Defaults to 1,000.
-	Changes int
-	// Subscriptions are the numbers of them. Defaults to 1, 100, 10,000 and 100,000.
-	Subscriptions []int
-	// Profile is a folder for profiles. Defaults to none.
-	Profile string
-}
-
 // perUser is how many subscriptions a user has on his socket: as many as a socket may have.
 const perUser = 100
 
 // RLS measures what a change costs as subscriptions become more, where a policy shows each row to
 // its owner alone and each of the owner's subscriptions asks for one topic: whatever their
 // number, one gets the change. The baseline is the least number.
-func RLS(ctx context.Context, cfg RLSConfig) (*Result, error) {
-	if cfg.Changes == 0 {
-		cfg.Changes = 1000
-	}
-	if len(cfg.Subscriptions) == 0 {
-		cfg.Subscriptions = []int{1, 100, 10_000, 100_000}
-	}
-	return onBed(ctx, bedConfig{schema: schema, clients: true, profile: cfg.Profile}, func(ctx context.Context, b *bed) (*Result, error) {
-		return b.rls(ctx, cfg)
-	})
+type RLS struct {
+	Changes       int   `help:"Changes made one by one with each number of subscriptions." default:"1000"`
+	Subscriptions []int `help:"Numbers of subscriptions." default:"1,100,10000,100000"`
 }
 
-func (b *bed) rls(ctx context.Context, cfg RLSConfig) (*Result, error) {
+func (*RLS) needs() bedConfig { return bedConfig{schema: schema, clients: true} }
+
+func (s *RLS) measure(ctx context.Context, b *bed) (*Result, error) {
 	conn, err := pgx.Connect(ctx, b.url)
 	if err != nil {
 		return nil, err
@@ -47,7 +31,7 @@ func (b *bed) rls(ctx context.Context, cfg RLSConfig) (*Result, error) {
 	result := newResult("rls", b.version, 1, "p50 µs", "p90 µs", "p99 µs", "max µs", "CPU µs/change")
 	result.Charted = 4
 	id := 0
-	for _, n := range cfg.Subscriptions {
+	for _, n := range s.Subscriptions {
 		users, each := max(n/perUser, 1), min(n, perUser)
 		open := order{
 			Do: doOpen, Address: b.address(), Sockets: users, PerSocket: each, Subject: "u{socket}", Sparse: true,
@@ -56,7 +40,7 @@ func (b *bed) rls(ctx context.Context, cfg RLSConfig) (*Result, error) {
 		if _, err := b.load.do(open); err != nil {
 			return nil, fmt.Errorf("open %d subscriptions: %w", n, err)
 		}
-		if err := b.rlsOnce(ctx, conn, cfg.Changes, users, each, &id, result); err != nil {
+		if err := b.rlsOnce(ctx, conn, s.Changes, users, each, &id, result); err != nil {
 			return nil, fmt.Errorf("measure %d subscriptions: %w", users*each, err)
 		}
 		if _, err := b.load.do(order{Do: doHangUp}); err != nil {
