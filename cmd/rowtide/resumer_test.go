@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -29,16 +30,22 @@ type resumer struct {
 
 	mu     sync.Mutex
 	have   *feedtest.Materialiser
-	frames [][]byte // of a tail, as they were sent: a long run has a million
-	parts  []part   // of the frames, where a tail was told to begin anew
-	last   uint64   // the commit of its last TRUNCATE
-	mark   int      // the last mark that it was shown
+	frames []sent // of a tail
+	parts  []part // of the frames, where a tail was told to begin anew
+	last   uint64 // the commit of its last TRUNCATE
+	mark   int    // the last mark that it was shown
 	kinds  map[string]int
 	back   int       // how often it connected
 	asleep time.Time // it reads nothing until then
 	conn   *client.Client
 	err    error
 	moved  chan struct{} // has a token when a frame has come
+}
+
+// A sent frame is kept as it was sent, since a long run has a million, with the number of its connection.
+type sent struct {
+	payload []byte
+	conn    int
 }
 
 // The mark is a document of its own, whose amount says what it marks.
@@ -218,7 +225,7 @@ func (r *resumer) doze(d time.Duration, vanishes bool) {
 func (r *resumer) apply(f *feedtest.Frame, payload []byte) {
 	r.mu.Lock()
 	if r.tail {
-		r.frames = append(r.frames, payload)
+		r.frames = append(r.frames, sent{payload, r.back})
 	} else {
 		r.have.Apply(f)
 	}
@@ -292,19 +299,27 @@ func (r *resumer) reach(t *testing.T, end uint64) {
 	r.until(t, "the last frame", func() bool { return r.last > end })
 }
 
-// inParts are the frames of a tail.
+// inParts are the frames of a tail. Those that one change of membership gives share a cursor, and who
+// resumes behind it gets all of them once more.
 func (r *resumer) inParts(t *testing.T) []feedtest.Part {
 	t.Helper()
 	out := make([]feedtest.Part, 1, len(r.parts)+1)
-	for i, payload := range r.frames {
+	conn := 0 // of the frame before
+	for i, s := range r.frames {
 		for n := len(out) - 1; n < len(r.parts) && r.parts[n].first == i; n++ {
 			out = append(out, feedtest.Part{Live: pglogrepl.LSN(r.parts[n].live)})
 		}
-		f, err := feedtest.ParseFrame(payload, r.sub.Table.Field)
+		f, err := feedtest.ParseFrame(s.payload, r.sub.Table.Field)
 		if err != nil {
 			t.Fatal(err)
 		}
 		p := &out[len(out)-1]
+		if s.conn != conn && (f.Kind == feedtest.Enter || f.Kind == feedtest.Leave) {
+			p.Frames = slices.DeleteFunc(p.Frames, func(o *feedtest.Frame) bool {
+				return o.Cursor == f.Cursor && (o.Kind == feedtest.Enter || o.Kind == feedtest.Leave)
+			})
+		}
+		conn = s.conn
 		p.Frames = append(p.Frames, f)
 	}
 	return out
