@@ -267,3 +267,34 @@ func TestReplacedFunctionChangesPoliciesAtItsCommit(t *testing.T) {
 		t.Errorf("want the row of ben alone, got %s", f)
 	}
 }
+
+// TestATableMoreResyncsNobody annotates a table that no policy asks, and drops it, under a subscription
+// whose policy calls a function and asks another table.
+func TestATableMoreResyncsNobody(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role)+`CREATE TABLE friends (of text PRIMARY KEY); GRANT SELECT ON friends TO `+role+`;
+		CREATE FUNCTION sub() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('request.jwt.claims')::json ->> 'sub' $$;
+		CREATE POLICY shared ON notes FOR SELECT TO `+role+` USING (owner IN (SELECT f.of FROM friends f WHERE f.of = sub()))`)
+	cfg := settings(t, db, role)
+	cfg.Sets = true
+	s := start(t, cfg)
+	c := subscribeNotes(t, s, role, "(snapshot: true)")
+	until(t, c, isKind("LIVE"))
+	for id, sql := range []string{
+		"CREATE TABLE extra (id int PRIMARY KEY); COMMENT ON TABLE extra IS '@subscribe(rowSecurity: NOT_REQUIRED)'",
+		"DROP TABLE extra",
+		"ALTER TABLE friends ENABLE ROW LEVEL SECURITY", // now the policy means something else
+	} {
+		db.Exec(t, sql)
+		db.Exec(t, "INSERT INTO notes VALUES ($1, 'ana', '')", id)
+		want := "INSERT"
+		if id == 2 {
+			want = "RESET"
+		}
+		if f := next(t, c); f.Kind != want {
+			t.Errorf("behind %q: want %s, got %s", sql, want, f)
+		}
+	}
+}
