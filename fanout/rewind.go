@@ -13,15 +13,17 @@ import (
 )
 
 // A rewind takes rows of a table back from a snapshot to the end of a transaction that it sees, by
-// the stream between. What the snapshot sees is told by transaction ids, never by places: commits
-// become visible in another order than they are streamed.
+// the stream between. Commits become visible in another order than they are streamed, but it does not
+// matter which of the later ones the snapshot sees, once the stream has passed them all: a row that
+// any of them wrote was what the first one found, and all others are what the snapshot has.
 type rewind struct {
 	table    *schema.Table
 	bindings *bindings
 	commit   cdc.LSN
-	seen     cdc.Snapshot
+	// end is a place in the stream behind everything that the snapshot sees.
+	end cdc.LSN
 	// own are the keys that the transaction itself wrote. was has the rows of those that later
-	// ones wrote, which the snapshot sees, as they were before: nil where there was none.
+	// ones wrote, as they were before: nil where there was none.
 	own  map[string]bool
 	was  map[string]cdc.Row
 	size int
@@ -29,8 +31,7 @@ type rewind struct {
 
 var errRewind = errors.New("the stream does not tell how rows were")
 
-// read reads the stream from the beginning of the transaction until nothing follows that the
-// snapshot sees.
+// read reads the stream from the beginning of the transaction to the end.
 func (r *rewind) read(ctx context.Context, b bus.Bus) error {
 	stream, err := b.Stream(ctx, cdc.Position{Commit: r.commit - 1, Seq: cdc.EndOfTransaction})
 	if err != nil {
@@ -42,7 +43,7 @@ func (r *rewind) read(ctx context.Context, b bus.Bus) error {
 		if err != nil {
 			return fmt.Errorf("read the stream behind a change of membership: %w", err)
 		}
-		if batch.Commit > r.commit && batch.Commit >= r.seen.End {
+		if batch.Commit > r.commit && batch.Commit >= r.end {
 			return nil
 		}
 		if r.size += batch.Size(); r.size > shiftRewinds {
@@ -56,9 +57,6 @@ func (r *rewind) read(ctx context.Context, b bus.Bus) error {
 
 func (r *rewind) batch(b *cdc.Batch) error {
 	own := b.Commit == r.commit
-	if !own && !r.seen.SeesCommit(b.XID, b.Commit) {
-		return nil
-	}
 	for i := range b.Events {
 		e := &b.Events[i]
 		if e.Relation != nil && e.Relation.OID != r.table.Def.OID {

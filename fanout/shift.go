@@ -16,9 +16,9 @@ import (
 // of rows that its transaction did not write, as of that transaction. It is worked out beside the
 // dispatcher, while the subscriptions concerned hold what comes behind.
 //
-// The rows are read in a snapshot that sees the transaction. What later transactions wrote that the
-// snapshot sees too is undone by the old images of the first of them that wrote to a key. Then each
-// row is judged by the memberships before the transaction and behind it.
+// The rows are read in a snapshot that sees the transaction. What later transactions wrote is undone
+// by the old images of the first of them that wrote to a key. Then each row is judged by the
+// memberships before the transaction and behind it.
 type shift struct {
 	table *schema.Table
 	w     *writer // of the transaction
@@ -158,11 +158,11 @@ func (sh *shift) principals() []*authz.Principal {
 // order of their keys.
 func (d *Dispatcher) rowsAsOf(ctx context.Context, sh *shift) ([]cdc.Row, error) {
 	who := sh.principals()
-	seen, rows, err := d.follower.Near(ctx, sh.table, sh.w.batch.Commit, who, d.registry.settled.list(), shiftRows)
+	end, rows, err := d.follower.Near(ctx, sh.table, sh.w.batch.Commit, who, d.registry.settled.list(), shiftRows)
 	if err != nil {
 		return nil, err
 	}
-	r := rewind{table: sh.table, bindings: d.matcher.bindings, commit: sh.w.batch.Commit, seen: seen, own: map[string]bool{}, was: map[string]cdc.Row{}}
+	r := rewind{table: sh.table, bindings: d.matcher.bindings, commit: sh.w.batch.Commit, end: end, own: map[string]bool{}, was: map[string]cdc.Row{}}
 	if err := r.read(ctx, d.cfg.Bus); err != nil {
 		return nil, err
 	}

@@ -323,7 +323,10 @@ func (w *world) start(config fanout.Config) *fanout.Dispatcher {
 	if err != nil {
 		w.t.Fatalf("make cursor codec: %v", err)
 	}
-	config.Judge, config.Snapshots = w, w
+	if config.Judge == nil {
+		config.Judge = w
+	}
+	config.Snapshots = w
 	if config.Cursors == nil {
 		config.Cursors = codec
 	}

@@ -19,7 +19,7 @@ import (
 var errMany = errors.New("a change of membership concerns too many rows")
 
 // Near implements fanout.Follower.
-func (g *Postgres) Near(ctx context.Context, t *schema.Table, commit cdc.LSN, principals []*authz.Principal, settled []uint32, most int) (cdc.Snapshot, []cdc.Row, error) {
+func (g *Postgres) Near(ctx context.Context, t *schema.Table, commit cdc.LSN, principals []*authz.Principal, settled []uint32, most int) (end cdc.LSN, rows []cdc.Row, err error) {
 	n := &near{}
 	for _, principal := range principals {
 		if p := g.keptBy(t, principal.Role); p != nil {
@@ -31,7 +31,7 @@ func (g *Postgres) Near(ctx context.Context, t *schema.Table, commit cdc.LSN, pr
 	}
 	s, err := g.keepers.acquire(ctx, false)
 	if err != nil {
-		return cdc.Snapshot{}, nil, err
+		return 0, nil, err
 	}
 	clean := false
 	defer func() {
@@ -44,25 +44,25 @@ func (g *Postgres) Near(ctx context.Context, t *schema.Table, commit cdc.LSN, pr
 		g: g, s: s, plan: g.plan(t, principals[0].Role), principal: principals[0], settled: settled, deadline: time.Now().Add(g.cfg.VisibilityWait),
 	}
 	if _, err := s.prepare(ctx, []statementKey{{sql: r.plan.shape}}); err != nil {
-		return cdc.Snapshot{}, nil, err
+		return 0, nil, err
 	}
 	seen, err := r.open(ctx)
 	if err != nil {
-		return seen, nil, err
+		return 0, nil, err
 	}
-	rows, err := readNear(ctx, s, t, n, most)
+	rows, err = readNear(ctx, s, t, n, most)
 	if err != nil {
-		return seen, nil, err
+		return 0, nil, err
 	}
 	// Then something commits behind the snapshot, and whoever follows the stream does not have to
 	// wait for others to write.
 	for _, sql := range []string{rollback, "BEGIN READ WRITE", "SELECT pg_catalog.pg_logical_emit_message(true, 'rowtide', 'read')", "COMMIT"} {
 		if err := run(ctx, s.conn, sql); err != nil {
-			return seen, nil, err
+			return 0, nil, err
 		}
 	}
 	clean = true
-	return seen, rows, nil
+	return seen.End, rows, nil
 }
 
 // readNear reads the rows, with all their columns.
