@@ -136,6 +136,9 @@ func TestAnIDThatIsGivenAnewWasNotSeen(t *testing.T) {
 		if every, _ := c.saw(99, commit); every != want {
 			t.Errorf("committed at %d: seen %v", commit, every)
 		}
+		if this := c.sawFrame(&frame{xid: 99, pos: cdc.Position{Commit: commit}}); this != want {
+			t.Errorf("a frame committed at %d: seen %v", commit, this)
+		}
 	}
 	if c.past(99, 4999) || !c.past(99, 5000) {
 		t.Error("what was seen ends where the WAL ended")

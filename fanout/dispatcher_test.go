@@ -16,7 +16,9 @@ import (
 	"github.com/rowtide/rowtide/schema"
 )
 
-// Covers S44, S45.
+// What is hidden is not even found by the index, so for S44 alone see TestTransitionIsTheRuleOfTheDesign.
+//
+// Covers S45.
 func TestHiddenImagesAreNeverSent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, membus.Config{})
@@ -363,31 +365,31 @@ func TestProgressTellsAFresherCursorInSilence(t *testing.T) {
 // Covers C117.
 func TestDrainFlushesWhatIsQueued(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, membus.Config{})
-	d := w.start(fanout.Config{})
-	c, watch := w.follow(d, "ann", ""), w.follow(d, "ann", "")
-	for i := range 10 {
-		w.write(put(i, "ann", "a"))
-	}
-	for range 10 {
-		if _, err := watch.read(t.Context()); err != nil {
-			t.Fatalf("watch: %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, membus.Config{})
+		d := w.start(fanout.Config{})
+		c := w.follow(d, "ann", "")
+		for i := range 10 {
+			w.write(put(i, "ann", "a"))
 		}
-	}
-	watch.sub.Close()
-	done := make(chan error, 1)
-	go func() { done <- d.Drain(context.Background()) }()
-	n, err := c.expectEnd()
-	if n != 10 || !errors.Is(err, fanout.ErrDraining) {
-		t.Errorf("%d frames and then %v, want 10 and ErrDraining", n, err)
-	}
-	if _, err := d.Subscribe(t.Context(), principal("ann", time.Time{}), request("")); !errors.Is(err, fanout.ErrDraining) {
-		t.Errorf("subscribe while draining: %v", err)
-	}
-	c.sub.Close()
-	if err := <-done; err != nil {
-		t.Errorf("drain: %v", err)
-	}
+		synctest.Wait() // all is dispatched
+		done := make(chan error, 1)
+		go func() { done <- d.Drain(context.Background()) }()
+		synctest.Wait() // it has told everybody, and waits for the reader
+		if _, err := d.Subscribe(t.Context(), principal("ann", time.Time{}), request("")); !errors.Is(err, fanout.ErrDraining) {
+			t.Errorf("subscribe while draining: %v", err)
+		}
+		n, err := c.expectEnd()
+		if n != 10 || !errors.Is(err, fanout.ErrDraining) {
+			t.Errorf("%d frames and then %v, want 10 and ErrDraining", n, err)
+		}
+		c.sub.Close()
+		if err := <-done; err != nil {
+			t.Errorf("drain: %v", err)
+		}
+		w.stop()
+		_ = w.bus.Close()
+	})
 }
 
 func TestDrainGivesUpWithItsContext(t *testing.T) {

@@ -40,8 +40,10 @@ func (k *walker) connect(ctx context.Context, w *world, d *fanout.Dispatcher) {
 	}
 	before := k.client
 	k.client = newClient(w.t, r.Subscription)
+	// On one connection nothing comes twice; who comes back may get again what the snapshot had.
+	k.strict = before == nil && strings.Contains(k.arguments, "snapshot: true")
 	if before != nil {
-		k.rows, k.ids, k.last = before.rows, before.ids, before.last
+		k.rows, k.ids, k.last, k.wrong = before.rows, before.ids, before.last, before.wrong
 	}
 }
 
@@ -169,6 +171,9 @@ func run(t *testing.T, rt *rapid.T, arguments []string) (*world, []*walker) {
 		if k.failed != nil {
 			rt.Fatalf("%s, told of %v: %v", k.user, k.told, k.failed)
 		}
+		if len(k.wrong) > 0 {
+			rt.Fatalf("%s was told %v, which does not follow from what it was told before: %v", k.user, k.wrong, k.told)
+		}
 	}
 	return w, walkers
 }
@@ -186,7 +191,7 @@ func TestSnapshotsAndChangesMeetWithoutGapOrOverlap(t *testing.T) {
 	})
 }
 
-// Covers C19, C109, C110, C115.
+// Covers C19, C109, C115.
 func TestEveryChangeIsToldOnceAcrossReconnects(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

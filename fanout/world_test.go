@@ -419,6 +419,9 @@ type client struct {
 	rows map[string]string
 	ids  map[string]string // from rowId to id
 	last string            // cursor
+	// strict has frames noted in wrong that do not follow from the rows that the client has.
+	strict bool
+	wrong  []string
 }
 
 func (w *world) subscribe(d *fanout.Dispatcher, user, arguments string) *client {
@@ -472,11 +475,28 @@ func (c *client) read(ctx context.Context) (message, error) {
 	return c.got[c.next-1], nil
 }
 
+// follows tells whether a frame follows from what the client has: it comes twice, or another was
+// left out, where it does not.
+func (c *client) follows(m message) bool {
+	id := c.ids[m.RowID]
+	had, there := c.rows[id]
+	switch m.Kind {
+	case "SNAPSHOT", "INSERT", "ENTER":
+		return !there
+	case "UPDATE", "DELETE", "LEAVE":
+		return there && had == fmt.Sprint(m.Old["note"])
+	}
+	return true
+}
+
 // apply is the client's whole rule.
 func (c *client) apply(m message) {
 	c.last = ""
 	if m.Cursor != nil {
 		c.last = *m.Cursor
+	}
+	if c.strict && !c.follows(m) {
+		c.wrong = append(c.wrong, m.String())
 	}
 	switch {
 	case m.Kind == "RESET" || m.Kind == "TRUNCATE":

@@ -155,7 +155,7 @@ func TestAMessageOfEmptyFramesIsReadSlowlyAndCutOff(t *testing.T) {
 	t.Parallel()
 	const perSecond = 20_000
 	p := open(t, graphqlws.Config{
-		ReadTimeout: 2 * time.Second, Limiter: authz.NewLimiter(authz.Limits{authz.Received: {authz.PerConnection: perSecond}}),
+		ReadTimeout: 2 * time.Second, PingInterval: time.Hour, Limiter: authz.NewLimiter(authz.Limits{authz.Received: {authz.PerConnection: perSecond}}),
 	}, fanout.Limits{})
 	r, _ := p.raw()
 	r.init()

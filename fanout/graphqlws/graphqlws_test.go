@@ -554,13 +554,13 @@ func TestTooManyConnectionsAreToldToComeBack(t *testing.T) {
 // Covers C117.
 func TestDrainFlushesAndCloses1012(t *testing.T) {
 	t.Parallel()
-	p := open(t, graphqlws.Config{}, fanout.Limits{})
+	p := open(t, graphqlws.Config{WriteTimeout: patience}, fanout.Limits{QueueBytes: 64 << 20})
 	idle, busy, fresh := p.connect(), p.connect(), p.dial(nil)
-	busy.send(subscribeTo("a", ""))
+	busy.send(`{"id":"a","type":"subscribe","payload":{"query":"subscription { notes { kind row { id text } } }"}}`)
 	busy.expectKind("a", "LIVE")
-	const n = 50
+	const n = 200 // with 20 MB: more than the system's buffers take
 	for range n {
-		p.write(100)
+		p.write(100 << 10)
 	}
 	// What the dispatcher has seen is what a drain owes.
 	watch := p.connect()

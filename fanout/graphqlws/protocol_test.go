@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // FuzzMessage holds the parser and the state machine to what whoever does the actions relies on.
@@ -14,9 +15,10 @@ func FuzzMessage(f *testing.F) {
 		`{"type":"connection_init"}`, `{"type":"connection_init","payload":{"headers":{"Authorization":"Bearer x"}}}`,
 		`{"type":"ping","payload":{"a":[1]}}`, `{"type":"pong"}`, `{"type":"complete","id":"1"}`,
 		`{"type":"subscribe","id":"1","payload":{"query":"{ a }","variables":{"x":"\ud800"},"operationName":null}}`,
-		`{"type":"subscribe","id":"1","type":"ping"}`, "[", `{"type":1}`, "\xff", strings.Repeat("[", 100000),
+		`{"type":"subscribe","id":"1","type":"ping"}`, "{\"type\":\"ping\",\"payload\":{\"a\":\"\xff\"}}", "[", `{"type":1}`, "\xff", strings.Repeat("[", 100000),
 	} {
 		f.Add([]byte(s), true)
+		f.Add([]byte(s), false)
 	}
 	f.Fuzz(func(t *testing.T, data []byte, acknowledged bool) {
 		p := newProtocol(1)
@@ -49,8 +51,8 @@ func FuzzMessage(f *testing.F) {
 		default:
 			t.Errorf("%q is nothing: %+v", data, a)
 		}
-		if a.do != closeSocket && !json.Valid(data) {
-			t.Errorf("%q is taken, and is no JSON", data)
+		if a.do != closeSocket && !(json.Valid(data) && utf8.Valid(data)) {
+			t.Errorf("%q is taken, and is no JSON in UTF-8", data)
 		}
 	})
 }
