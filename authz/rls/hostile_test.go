@@ -64,6 +64,9 @@ func TestTheImageIsJudgedNotTheRow(t *testing.T) {
 	want(t, "otherwise in the image", w.ask(t, w.table(t, "t"), []cdc.Row{texts("1", "f"), texts("2", "t")}, w.as(0, u1))[0], "hv")
 }
 
+// The transaction says READ ONLY, and the session's default_transaction_read_only says so of whatever
+// would not; a statement that changes neither is refused by both.
+//
 // Covers R23, S49.
 func TestPoliciesCannotWrite(t *testing.T) {
 	t.Parallel()

@@ -22,7 +22,7 @@ var noExpiry time.Time
 // principals with its truth(), which is plain SELECTs of whole tables, and where such a SELECT
 // fails with SELECTs of one row at a time.
 //
-// Covers R02, R10, R13, R24.
+// Covers R02, R10, R24.
 func TestHundredPoliciesAsPeopleWriteThem(t *testing.T) {
 	t.Parallel()
 	sql, err := os.ReadFile("testdata/policy-shapes.sql")
