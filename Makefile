@@ -22,7 +22,7 @@ build: ## bin/rowtide
 
 test: ## every test, against real servers that it starts; installs what it needs where it may
 	@tools/needs server node curl pgbouncer
-	$(GO) test -p $(P) ./...
+	$(GO) test -timeout 30m -p $(P) ./...
 
 versions: ## what a version of PostgreSQL can break, against 16, 17 and 18 (Linux on x86-64)
 	@tools/versions 16 17 18

@@ -45,7 +45,7 @@ func TestNemesis(t *testing.T) {
 	t.Logf("replay with: -nemesis-seed %d -faults %d", seed, *faults)
 	n := newNemesis(t, seed)
 	defer n.v.kill()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(2+*faults/4)*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(10+*faults/2)*time.Minute)
 	defer cancel()
 	clients := resumers(n.v, n.fx)
 	ref := reference(t, n.db, pgtest.On(t, n.cluster, n.fx.DDL()), n.fx, clients)
