@@ -65,6 +65,9 @@ const longestInterval = 10 * time.Second
 // askEvery is how often a server that says nothing is asked where it is, for OnReached.
 const askEvery = 900 * time.Millisecond
 
+// askAtStart is how often it is asked until the consumer counts as started: clients wait for that.
+const askAtStart = 20 * time.Millisecond
+
 func newStream(c *Consumer, hc *pgconn.HijackedConn, srv *server) *stream {
 	s := &stream{
 		c:        c,
@@ -204,11 +207,21 @@ func (s *stream) write(ctx context.Context) error {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	soon := time.NewTicker(askAtStart)
+	defer soon.Stop()
 	for {
 		wantReply := false
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-soon.C:
+			select {
+			case <-s.c.started:
+				soon.Stop()
+				continue
+			default:
+				wantReply = true
+			}
 		case <-tick.C:
 			wantReply = since(&s.heard) >= interval
 		case <-s.answer:
