@@ -108,7 +108,7 @@ type Config struct {
 	// 10.0.0.0/8. Defaults to none: a client's address is that of its connection.
 	TrustedProxies []string
 	// Limits are settings such as "connections.address=50" over authz.DefaultLimits:
-	// connections, pending, subscriptions at once; connects, operations, messages, received
+	// connections, pending, subscriptions at once; connects, operations, messages, received and replayed
 	// (bytes), evaluation (milliseconds) a second; each per connection, address, principal, role
 	// or in all, evaluation per principal or role alone. 0 is no limit.
 	Limits []string

@@ -191,6 +191,37 @@ func (c *Client) Wait(r Resource, n int) time.Duration {
 	return wait
 }
 
+// Afford says when to come back, where more of a rated resource was taken than there is.
+func (c *Client) Afford(r Resource) error {
+	if c == nil || c.l == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	debt := func(of *rate.Limiter, which Refusal) error {
+		left := of.TokensAt(now)
+		if left >= 0 {
+			return nil
+		}
+		return l.refuseLocked(which, l.limits[r][which.Scope], time.Duration(-left/float64(of.Limit())*float64(time.Second)))
+	}
+	if own := c.rates[r]; own != nil {
+		if err := debt(own, Refusal{r, PerConnection}); err != nil {
+			return err
+		}
+	}
+	for _, m := range c.metersLocked(r) {
+		if err := debt(l.rateLocked(m), m.Refusal); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func delay(l *rate.Limiter, now time.Time, n int) time.Duration {
 	r := l.ReserveN(now, min(n, l.Burst()))
 	return r.DelayFrom(now)
@@ -316,7 +347,11 @@ func (l *Limiter) refuseLocked(which Refusal, most int, wait time.Duration) erro
 	whose := [scopes]string{"this connection", "this address", "this user", "this role", "the server"}[which.Scope]
 	if which.Resource.rated() {
 		e.Code, e.RetryAfter = schema.RateLimited, max(time.Second, wait)
-		e.Message = fmt.Sprintf("too many %s a second for %s: come back in %d s", which.Resource, whose, seconds(e.RetryAfter))
+		what := which.Resource.String()
+		if which.Resource == Replayed {
+			what = "changes replayed"
+		}
+		e.Message = fmt.Sprintf("too many %s a second for %s: come back in %d s", what, whose, seconds(e.RetryAfter))
 	} else {
 		e.Message = fmt.Sprintf("%s has %d %s, as many as it may: come back in %d s", whose, most, which.Resource, seconds(e.RetryAfter))
 	}

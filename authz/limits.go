@@ -28,6 +28,9 @@ const (
 	Messages
 	// Received are bytes that a socket sends, a second. Further ones wait.
 	Received
+	// Replayed are bytes of changes behind a cursor, a second. Further ones wait, and whoever has had
+	// more than that comes back later.
+	Replayed
 	// Evaluation is the time that deciding what somebody sees takes, in milliseconds a second:
 	// see Limiter.Spend. It is bounded per principal and per role alone.
 	Evaluation
@@ -60,7 +63,7 @@ type Limits [resources][scopes]int
 
 //nolint:gochecknoglobals // tables
 var (
-	resourceNames = [resources]string{"connections", "pending", "subscriptions", "connects", "operations", "messages", "received", "evaluation"}
+	resourceNames = [resources]string{"connections", "pending", "subscriptions", "connects", "operations", "messages", "received", "replayed", "evaluation"}
 	scopeNames    = [scopes]string{"connection", "address", "principal", "role", "all"}
 )
 
@@ -73,6 +76,8 @@ func (r Resource) burst() int {
 		return 1
 	case Received:
 		return 2
+	case Replayed: // whoever was away for long may well catch up at once
+		return 120
 	default:
 		return 5
 	}
@@ -89,6 +94,7 @@ func DefaultLimits() Limits {
 		Operations:    {PerConnection: 50, PerAddress: 500, PerPrincipal: 200},
 		Messages:      {PerConnection: 100},
 		Received:      {PerConnection: 32 << 10, PerAddress: 1 << 20},
+		Replayed:      {PerPrincipal: 4 << 20},
 		Evaluation:    {PerPrincipal: 500},
 	}
 }

@@ -311,19 +311,20 @@ func (v *convoy) give(s *seat, b *cdc.Batch, frames []frame) bool {
 	return true
 }
 
-// wait waits until a seat has taken what it has, or has left: one that is alone, since the convoy is
-// there for it only; of others those who need little more time than the rest.
+// wait waits until a seat has taken what it has, or has left: for one that is alone as long as nobody
+// else needs a convoy; of others for those who need little more time than the rest.
 func (v *convoy) wait(s *seat) bool {
-	if len(v.seats) == 1 {
-		<-s.room
-		return true
-	}
 	late := time.NewTimer(time.Until(v.leaves))
 	defer late.Stop()
-	select {
-	case <-s.room:
-		return true
-	case <-late.C:
-		return false
+	for {
+		select {
+		case <-s.room:
+			return true
+		case <-late.C:
+		}
+		if len(v.seats) > 1 || v.d.depot.crowded() {
+			return false
+		}
+		late.Reset(convoyWait)
 	}
 }

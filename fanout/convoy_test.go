@@ -1,6 +1,7 @@
 package fanout_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -8,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/fanout/bus/membus"
+	"github.com/rowtide/rowtide/schema"
 )
 
 // TestAStormOfReplaysSharesItsReaders has many clients resume at once, each from somewhere in the
@@ -78,9 +81,11 @@ func TestAStormOfReplaysSharesItsReaders(t *testing.T) {
 	}
 }
 
-// TestAClientThatLeavesAConvoyFreesIt resumes and reads nothing, so that the convoy waits for it,
-// and goes away.
-func TestAClientThatLeavesAConvoyFreesIt(t *testing.T) {
+// TestASlowReplayKeepsNobodyElseWaiting resumes and reads nothing, so that the only convoy waits for it,
+// until another client needs one.
+//
+// Covers C112, S38.
+func TestASlowReplayKeepsNobodyElseWaiting(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, membus.Config{})
 	d := w.start(fanout.Config{Limits: fanout.Limits{QueueBytes: 16 << 10, Replays: 1}})
@@ -97,11 +102,72 @@ func TestAClientThatLeavesAConvoyFreesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := w.subscribe(d, "ann", after)
-	time.AfterFunc(50*time.Millisecond, stuck.sub.Close)
 	for range 200 {
 		if _, err := other.read(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	other.expect("LIVE")
+}
+
+// TestReplaysHaveABudget resumes until its principal has had more than its share: then it has to come
+// back later, and nobody else has.
+//
+// Covers S38.
+func TestReplaysHaveABudget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, membus.Config{})
+	d := w.start(fanout.Config{})
+	limits, err := authz.ParseLimits([]string{"none", "replayed.principal=100"}) // 12,000 at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	limiter := authz.NewLimiter(limits)
+	resume := func(user, cursor string) (*client, error) {
+		c, err := limiter.Connect("203.0.113.1", "websocket")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		s, err := d.OpenFor(c, principal(user, time.Time{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		r, err := s.Subscribe(t.Context(), request(fmt.Sprintf("after: %q", cursor)))
+		if err != nil {
+			return nil, err
+		}
+		return newClient(t, r.Subscription), nil
+	}
+	w.write(put(1, "ann", "0"), put(2, "bob", "0"))
+	live := w.follow(d, "ann", "")
+	bob := w.follow(d, "bob", "")
+	from, bobs := *live.got[0].Cursor, *bob.got[0].Cursor
+	text := strings.Repeat("x", 20_000)
+	w.write(put(3, "ann", text), put(4, "bob", text))
+	live.expect("INSERT 3 " + text)
+	for range 2 { // what is left is paid, and then more than that
+		c, err := resume("ann", from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.expect("INSERT 3 " + text)
+	}
+	var e *schema.Error
+	for late := time.Now().Add(30 * time.Second); time.Now().Before(late); { // the second is about to be counted
+		if _, err = resume("ann", from); err != nil {
+			break
+		}
+	}
+	if !errors.As(err, &e) || e.Code != schema.RateLimited || e.RetryAfter < time.Minute {
+		t.Errorf("got %v, want to be told to come back", err)
+	}
+	again, err := resume("bob", bobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.expect("INSERT 4 "+text, "LIVE")
+	w.write(put(5, "ann", "live"))
+	live.expect("INSERT 5 live")
 }

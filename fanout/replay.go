@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/fanout/bus"
 )
@@ -46,6 +47,12 @@ func (c *chase) ride(ctx context.Context) (arrived bool, err error) {
 				return false, err
 			}
 			s.sent(g)
+			// Whoever has had more than its share waits; the convoy leaves it behind.
+			if wait := c.s.session.client.Wait(authz.Replayed, g.bytes); wait > 0 {
+				if err := pause(ctx, wait); err != nil {
+					return false, err
+				}
+			}
 		}
 		if over && len(gifts) == 0 {
 			c.pos = s.pos
@@ -190,6 +197,13 @@ func (d *depot) count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.waiting) + d.riding
+}
+
+// crowded tells whether anybody waits.
+func (d *depot) crowded() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.waiting) > 0
 }
 
 // depart gives those who wait, and takes them off the count when they have arrived.

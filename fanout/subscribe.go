@@ -84,6 +84,10 @@ func (d *Dispatcher) start(s *Subscription, after string) error {
 		pos, err := d.cfg.Cursors.Decode(after)
 		switch {
 		case err == nil:
+			if err := s.session.client.Afford(authz.Replayed); err != nil {
+				d.denied(s.session, s.request, err)
+				return err
+			}
 			p = plan{after: pos}
 		case op.Snapshot:
 			d.record(s, authz.EventCursor, "not_valid")

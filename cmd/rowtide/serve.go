@@ -43,7 +43,7 @@ type serveCmd struct {
 	AllowOrigin     []string      `help:"Origin whose pages may connect, such as https://app.example.com. Repeatable."`
 	AllowHost       []string      `help:"Name under which clients may ask for the service, * for any. Repeatable."`
 	TrustedProxies  []string      `help:"Networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8." placeholder:"NETWORK,..."`
-	Limit           []string      `help:"Limit of connections, pending, subscriptions, or a second of connects, operations, messages, received, evaluation; per connection, address, principal, role or in all: connections.address=50; 0 for none. Repeatable." placeholder:"WHAT.WHOSE=N"`
+	Limit           []string      `help:"Limit of connections, pending, subscriptions, or a second of connects, operations, messages, received, replayed, evaluation; per connection, address, principal, role or in all: connections.address=50; 0 for none. Repeatable." placeholder:"WHAT.WHOSE=N"`
 	TLSCert         string        `name:"tls-cert" help:"Certificate chain in PEM, read anew when it changes." placeholder:"FILE.pem"`
 	TLSKey          string        `name:"tls-key" help:"Key of the certificate, in PEM." placeholder:"FILE.pem"`
 	AuditLog        string        `help:"File to which the audit log is appended, a line of JSON each; - for standard output." placeholder:"FILE"`
