@@ -48,6 +48,27 @@ func TestAwkwardTablesAreFollowedExactly(t *testing.T) {
 			steps:    []string{"ALTER TABLE part ATTACH PARTITION part_2 FOR VALUES IN (2)", "UPDATE part SET v = v || '!'"},
 			sentinel: "INSERT INTO part VALUES (-1, 1, 's')", resets: "table_rewritten",
 		},
+		"a partition made, filled and attached at once": {
+			table: "part", fields: "v", sql: "'v', v",
+			ddl: `CREATE TABLE part (id int, k int, v text, PRIMARY KEY (id, k)) PARTITION BY LIST (k); CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
+				INSERT INTO part VALUES (1, 1, 'a')`,
+			steps: []string{`BEGIN; CREATE TABLE part_2 (LIKE part); INSERT INTO part_2 VALUES (2, 2, 'was there');
+				ALTER TABLE part ATTACH PARTITION part_2 FOR VALUES IN (2); COMMIT`},
+			sentinel: "INSERT INTO part VALUES (-1, 1, 's')", resets: "table_rewritten",
+		},
+		"values rewritten in the same type": {
+			table: "same", fields: "v", sql: "'v', v",
+			ddl:      `CREATE TABLE same (id int PRIMARY KEY, v text, w text); INSERT INTO same VALUES (1, 'a')`,
+			steps:    []string{"VACUUM FULL same", "ALTER TABLE same ALTER w TYPE text USING 'x'", "ALTER TABLE same ALTER v TYPE text USING upper(v)"},
+			sentinel: "INSERT INTO same VALUES (-1, 's')", resets: "table_rewritten",
+		},
+		"values rewritten in the same type, in partitions": {
+			table: "part", fields: "v", sql: "'v', v",
+			ddl: `CREATE TABLE part (id int PRIMARY KEY, v text) PARTITION BY LIST (id); CREATE TABLE rest PARTITION OF part DEFAULT;
+				INSERT INTO part VALUES (1, 'a')`,
+			steps:    []string{"ALTER TABLE part ALTER v TYPE text USING upper(v)"},
+			sentinel: "INSERT INTO part VALUES (-1, 's')", resets: "table_rewritten",
+		},
 		"a partition detached": {
 			table: "part", fields: "v", sql: "'v', v",
 			ddl: `CREATE TABLE part (id int, k int, v text, PRIMARY KEY (id, k)) PARTITION BY LIST (k); CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);

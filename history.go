@@ -58,7 +58,7 @@ func (p *pipeline) restart(ctx context.Context, s replication.Server) error {
 	p.source.pool.Reset()
 	p.reading.Lock()
 	defer p.reading.Unlock()
-	p.announcement = 0 // positions come again
+	p.source.reading = nil // what transaction ids told apart there, they do not here
 	same := p.source.system == s.System && p.source.timeline == s.Timeline
 	if p.source.system != s.System { // another cluster has secrets and tables of its own
 		if err := p.source.open(ctx); err != nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/rowtide/rowtide/authz/jwt"
 	"github.com/rowtide/rowtide/authz/rls"
-	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/cdc/replication"
 	"github.com/rowtide/rowtide/fanout"
 	"github.com/rowtide/rowtide/fanout/bus"
@@ -50,8 +49,6 @@ type pipeline struct {
 
 	// reading is held while the catalog is read, so that a newer one is never overtaken.
 	reading sync.Mutex
-	// announcement is the last transaction with DDL that the catalog was read for. reading guards it.
-	announcement cdc.LSN
 }
 
 // open makes everything that can fail for reasons a person has to mend, and no slot: that comes
@@ -115,7 +112,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	}
 	p.dispatcher, err = fanout.New(fanout.Config{
 		Bus: p.bus, Judge: p.judge, Snapshots: p.judge, Catalog: catalog, Cursors: p.cursors, Comparer: comparer{p.source.pool}, Budget: p.guard.limiter,
-		Refresh: p.refresh, OnMessage: p.announced, OnRestart: p.restarted,
+		Refresh: p.refresh, OnMessages: p.announced, OnRestart: p.restarted,
 		Limits: fanout.Limits{SnapshotRows: p.cfg.MaxSnapshotRows, QueueBytes: p.cfg.QueueBytes}, Logger: p.log,
 		Audit: p.guard.audit, Revoked: p.guard.revoked.Revoked,
 	})

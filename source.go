@@ -33,7 +33,9 @@ type source struct {
 	// anything: policy functions find there what they name without a schema.
 	searchable []string
 
-	mark introspect.Mark // of the catalog that was read last
+	// last is the catalog that was read last, and reading what it was made from.
+	last    *schema.Catalog
+	reading *introspect.Reading
 }
 
 // openSource connects, and finds what has to be mended before the service can start.
@@ -107,18 +109,24 @@ JOIN pg_catalog.pg_namespace n ON n.nspname = s.name ORDER BY s.n`, s.cfg.Schema
 	return nil
 }
 
-// load reads the catalog. Mistakes in annotations are logged: each disables its table alone.
+// load reads what changed of the catalog; it gives the catalog that it gave last where nothing did.
+// Mistakes in annotations that were read are logged: each disables its table alone.
 func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
-	// The mark first: what changes in between is read, and then read once more.
-	mark, err := introspect.TakeMark(ctx, s.pool, s.cfg)
+	from := s.reading
+	if s.annotations != nil {
+		from = nil // a comment in the file may stand for that of another object now
+	}
+	reading, err := introspect.Update(ctx, s.pool, s.cfg, from)
 	if err != nil {
 		return nil, fmt.Errorf("read catalog: %w", err)
 	}
-	catalog, problems, err := readCatalog(ctx, s.pool, s.cfg, s.annotations, s.options)
-	if err != nil {
-		return nil, err
+	if reading == s.reading {
+		return s.last, nil
 	}
-	s.mark, s.options.Previous = mark, catalog
+	problems := annotation.ApplyFile(&reading.Database, s.annotations)
+	catalog, more := schema.New(reading.Database, s.options)
+	problems = append(problems, more...)
+	s.reading, s.last, s.options.Previous = reading, catalog, catalog
 	for _, p := range problems {
 		args := []any{"object", p.Object}
 		if p.File != "" {
@@ -140,9 +148,21 @@ func (s *source) load(ctx context.Context) (*schema.Catalog, error) {
 	return catalog, nil
 }
 
-// changed tells whether the catalog is another than the one that was read last.
-func (s *source) changed(ctx context.Context) (bool, error) {
-	return s.mark.Changed(ctx, s.pool, s.cfg)
+// concerned tells whether what is announced may have changed the catalog. In doubt it has.
+func (s *source) concerned(ctx context.Context, messages []cdc.Message) bool {
+	var relations []uint32
+	for _, m := range messages {
+		of, known := migrations.Announced(m.Content)
+		if !known {
+			return true
+		}
+		relations = append(relations, of...)
+	}
+	if s.reading == nil {
+		return true
+	}
+	is, err := s.reading.Concerns(ctx, s.pool, s.cfg, relations)
+	return is || err != nil
 }
 
 // awaitEvery and awaitMost pace and bound the wait for a transaction to become visible. It is

@@ -14,7 +14,7 @@ import (
 // memberships, and everything where event triggers could not be made.
 const pollEvery = time.Second
 
-// watch polls the catalog's fingerprint and puts a new catalog in force when it changes.
+// watch polls the catalog and puts a new one in force when it changes.
 func (p *pipeline) watch(ctx context.Context) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -48,11 +48,16 @@ WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = p)`, p.s
 func (p *pipeline) poll(ctx context.Context) error {
 	p.reading.Lock()
 	defer p.reading.Unlock()
-	changed, err := p.source.changed(ctx)
-	if err != nil || !changed {
+	catalog, err := p.source.load(ctx)
+	if err != nil || catalog == p.catalog.Load() {
 		return err
 	}
-	return p.renewLocked(ctx)
+	if p.cfg.AdminURL != "" {
+		return p.renewLocked(ctx)
+	}
+	p.catalog.Store(catalog)
+	p.dispatcher.SetCatalog(catalog)
+	return nil
 }
 
 // renew puts the catalog in force as it is now.
@@ -96,18 +101,17 @@ func (p *pipeline) refresh(ctx context.Context) (*schema.Catalog, error) {
 // announced puts the catalog in force that a transaction with DDL made, before the changes of
 // that transaction and of later ones are judged. It is called by the dispatcher, in the order
 // of the stream.
-func (p *pipeline) announced(ctx context.Context, tx cdc.Transaction, _ cdc.Message) {
+func (p *pipeline) announced(ctx context.Context, tx cdc.Transaction, messages []cdc.Message) {
 	p.reading.Lock()
 	defer p.reading.Unlock()
-	if tx.Commit == p.announcement {
-		return // a transaction of much DDL says so each time, and was read whole at the first
-	}
 	err := p.source.await(ctx, tx.XID)
+	if err == nil && !p.source.concerned(ctx, messages) {
+		return
+	}
 	if err == nil {
 		var catalog *schema.Catalog
 		if catalog, err = p.reload(ctx); err == nil {
 			p.dispatcher.SetCatalog(catalog)
-			p.announcement = tx.Commit
 			return
 		}
 	}

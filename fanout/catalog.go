@@ -10,7 +10,7 @@ import (
 )
 
 // SetCatalog puts a catalog in force before the next transaction is dispatched; called from
-// Config.OnMessage, before the events of that one. It does not wait. Subscriptions are compiled
+// Config.OnMessages, before the events of that one. It does not wait. Subscriptions are compiled
 // anew in place; those whose document is no longer valid end with SCHEMA_CHANGED, and those whose
 // policies or grants differ resync.
 func (d *Dispatcher) SetCatalog(c *schema.Catalog) {
@@ -54,6 +54,9 @@ func (d *Dispatcher) use(c *schema.Catalog) {
 	clear(d.refreshed)
 	d.carry()
 	for _, s := range subs {
+		if v := s.present(); c.Role(v.principal.Role).Sees(v.op.Table) {
+			continue // nothing that it is of changed
+		}
 		d.recompile(s, c)
 		d.registry.moves(s)
 	}

@@ -94,9 +94,9 @@ func TestCatalogOfAMessageIsInForceForItsTransaction(t *testing.T) {
 	next := changed(withColumn)
 	var d *fanout.Dispatcher
 	ready := make(chan struct{})
-	d = w.start(fanout.Config{OnMessage: func(_ context.Context, tx cdc.Transaction, m cdc.Message) {
+	d = w.start(fanout.Config{OnMessages: func(_ context.Context, tx cdc.Transaction, of []cdc.Message) {
 		<-ready
-		if m.Prefix != "rowtide" || tx.XID == 0 {
+		if m := of[0]; m.Prefix != "rowtide" || tx.XID == 0 {
 			t.Errorf("message %+v of %+v", m, tx)
 		}
 		d.SetCatalog(catalog(t, next))

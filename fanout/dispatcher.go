@@ -278,10 +278,8 @@ func (d *Dispatcher) dispatch(ctx context.Context, b *cdc.Batch) error {
 	if !b.Time.IsZero() {
 		d.tally.delay.Store(int64(time.Since(b.Time)))
 	}
-	if d.cfg.OnMessage != nil {
-		for _, m := range b.Messages {
-			d.cfg.OnMessage(ctx, b.Transaction, m)
-		}
+	if d.cfg.OnMessages != nil && len(b.Messages) > 0 {
+		d.cfg.OnMessages(ctx, b.Transaction, b.Messages)
 	}
 	if !d.inside {
 		d.renew()

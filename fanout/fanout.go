@@ -73,9 +73,9 @@ type Config struct {
 	// Refresh reads a newer catalog, for a relation in the stream that the present one does
 	// not fit. Defaults to none: such a relation's subscriptions resync.
 	Refresh func(context.Context) (*schema.Catalog, error)
-	// OnMessage is told each logical message of a transaction before its events are
+	// OnMessages is told the logical messages of a transaction, if any, before its events are
 	// dispatched; a SetCatalog in it takes effect for them. Defaults to none.
-	OnMessage func(context.Context, cdc.Transaction, cdc.Message)
+	OnMessages func(context.Context, cdc.Transaction, []cdc.Message)
 	// OnRestart is called when the bus began anew, with nothing of its old history being
 	// dispatched any more: the time for Cursors.Switch. Defaults to none.
 	OnRestart func()

@@ -277,7 +277,7 @@ func (r *registry) swap(c *schema.Catalog) []*Subscription {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range c.Tables() {
-		if old := r.catalog.Table(t.Def.OID); old == nil || old.Rewritten(t) {
+		if old := r.catalog.Table(t.Def.OID); old == nil || old != t && old.Rewritten(t) {
 			r.breaks[t.Def.OID] = r.current
 		}
 	}

@@ -20,7 +20,7 @@ func setupConfig(db *pgtest.DB, roles ...string) migrations.SetupConfig {
 	return migrations.SetupConfig{AdminURL: db.Admin, Login: db.Name + "_svc", Roles: roles, Slot: db.Name + "_slot"}
 }
 
-func setup(t *testing.T, cfg migrations.SetupConfig) migrations.Report {
+func setup(t testing.TB, cfg migrations.SetupConfig) migrations.Report {
 	t.Helper()
 	r, err := migrations.Setup(t.Context(), cfg)
 	if err != nil {
@@ -30,7 +30,7 @@ func setup(t *testing.T, cfg migrations.SetupConfig) migrations.Report {
 }
 
 // installed makes a database that is set up, with one role.
-func installed(t *testing.T, sql ...string) (*pgtest.DB, migrations.SetupConfig) {
+func installed(t testing.TB, sql ...string) (*pgtest.DB, migrations.SetupConfig) {
 	t.Helper()
 	db := pgtest.New(t, sql...)
 	cfg := setupConfig(db, db.Role(t, "web_user"))

@@ -37,3 +37,21 @@ func Verify(content, key []byte, xid uint32) bool {
 	full, err := strconv.ParseUint(id, 10, 64)
 	return err == nil && uint32(full) == xid //nolint:gosec // the stream has the low half
 }
+
+// Announced gives the relations that a verified message says were changed. It is false where the message
+// does not say which, or is about anything else.
+func Announced(content []byte) ([]uint32, bool) {
+	fields := strings.Fields(string(content)) // v1, the signature, the transaction, "catalog", relations
+	if len(fields) != 5 || fields[3] != "catalog" {
+		return nil, false
+	}
+	var out []uint32
+	for oid := range strings.SplitSeq(fields[4], ",") {
+		n, err := strconv.ParseUint(oid, 10, 32)
+		if err != nil {
+			return nil, false
+		}
+		out = append(out, uint32(n))
+	}
+	return out, true
+}

@@ -3,8 +3,10 @@ package migrations_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -119,6 +121,67 @@ func one[T any](t *testing.T, q interface {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// A message names the relations that its command concerns, the tables of indexes and policies and the
+// roots of partitions among them; it names none where it may be more than relations.
+func TestAnAnnouncementNamesTheRelationsConcerned(t *testing.T) {
+	t.Parallel()
+	db, _ := installed(t, `CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int) PARTITION BY LIST (id);
+		CREATE TABLE c (id int REFERENCES a); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`)
+	role := db.Role(t, "web_user")
+	p := newTap(t, db)
+	for _, x := range []struct{ ddl, want string }{
+		{`ALTER TABLE a ADD x int`, "a"}, {`ALTER TABLE a DROP x`, "a"}, {`COMMENT ON COLUMN a.v IS 'x'`, "a"},
+		{`CREATE POLICY p ON a USING (true)`, "a"}, {`ALTER POLICY p ON a USING (false)`, "a"}, {`CREATE INDEX i ON a (v)`, "a"},
+		{`CREATE TABLE b1 PARTITION OF b FOR VALUES IN (1)`, "b"}, {`ALTER TABLE b1 REPLICA IDENTITY FULL`, "b"}, {`ALTER TABLE c ADD x int`, "c"},
+		{`DROP POLICY p ON a`, "*"}, {`GRANT SELECT ON a TO ` + role, "*"}, {`CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'`, "*"},
+		{`CREATE SCHEMA s`, "*"}, {`DROP SCHEMA s`, "*"}, {`ALTER PUBLICATION rowtide ADD TABLE a`, "*"}, {`DROP OWNED BY ` + role, "*"},
+		{`DROP TABLE a CASCADE`, "a"},
+	} {
+		oid := pgtest.One[uint32](t, db, `SELECT coalesce(to_regclass($1)::oid, 0)`, x.want)
+		db.Exec(t, x.ddl)
+		named := false
+		for _, m := range p.read(t) {
+			relations, known := migrations.Announced([]byte(m.content))
+			if known != (x.want != "*") {
+				t.Errorf("%s: says which relations: %t", x.ddl, known)
+			}
+			named = named || slices.Contains(relations, oid)
+		}
+		if named != (x.want != "*") {
+			t.Errorf("%s: %s is named: %t", x.ddl, x.want, named)
+		}
+	}
+}
+
+// What the event triggers cost an application that makes and drops temporary tables, or permanent ones,
+// all the time.
+func BenchmarkTablesMadeAndDropped(b *testing.B) {
+	for name, sql := range map[string]string{
+		"temporary": "CREATE TEMPORARY TABLE x (id int PRIMARY KEY, v text); DROP TABLE x",
+		"permanent": "CREATE TABLE x (id int PRIMARY KEY, v text); DROP TABLE x",
+	} {
+		b.Run(name, func(b *testing.B) {
+			plain := pgtest.New(b)
+			db, _ := installed(b)
+			took := map[*pgtest.DB][]time.Duration{}
+			for b.Loop() {
+				for _, of := range []*pgtest.DB{plain, db} {
+					began := time.Now()
+					of.Exec(b, sql)
+					took[of] = append(took[of], time.Since(began))
+				}
+			}
+			median := func(of *pgtest.DB) float64 {
+				slices.Sort(took[of])
+				return took[of][len(took[of])/2].Seconds() * 1000
+			}
+			b.ReportMetric(median(plain), "ms-without")
+			b.ReportMetric(median(db), "ms-with")
+			b.ReportMetric(median(db)/median(plain), "ratio")
+		})
+	}
 }
 
 func TestWhatConcernsNobodyIsNotAnnounced(t *testing.T) {

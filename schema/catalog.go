@@ -2,6 +2,7 @@ package schema
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 )
@@ -14,25 +15,30 @@ type Catalog struct {
 	byOID   map[uint32]*Table
 	wanted  []*TableDef
 	roles   map[string]*Role
+	parts   map[[sha256.Size]byte]*part // while it is made
 }
 
-// New makes a Catalog. A table with a mistake is left out, and told in the problems; the others
+// New makes a Catalog. Tables with the Columns of a previous catalog's are as they were there, and so
+// is the Table, down to its address. A table with a mistake is left out, and told in the problems; the others
 // are served. The Catalog keeps db's tables: they must not change any more.
 func New(db Database, o Options) (*Catalog, []Problem) {
 	o.Limits = o.Limits.withDefaults()
 	b := &builder{
-		db: &db, types: namedTypes{enums: map[uint32]*enumType{}, objects: map[uint32]*objectType{}},
+		db: &db, related: map[[2]*Related]bool{}, types: namedTypes{enums: map[uint32]*enumType{}, objects: map[uint32]*objectType{}},
 		typeNames: map[uint32]string{}, faults: map[uint32]*Problem{},
 	}
 	b.admit()
 	b.nameTables()
-	c := &Catalog{options: o, byOID: map[uint32]*Table{}, roles: map[string]*Role{}}
+	c := &Catalog{options: o, byOID: map[uint32]*Table{}, roles: map[string]*Role{}, parts: map[[sha256.Size]byte]*part{}}
 	for _, cand := range b.tables {
 		c.wanted = append(c.wanted, cand.def)
 		if !b.identified(cand.def) {
 			continue
 		}
-		t := b.table(cand)
+		t := o.Previous.Table(cand.def.OID)
+		if !b.stays(t, cand) {
+			t = b.table(cand)
+		}
 		c.tables = append(c.tables, t)
 		c.byOID[t.Def.OID] = t
 	}
@@ -49,12 +55,17 @@ func New(db Database, o Options) (*Catalog, []Problem) {
 		}
 		c.roles[name] = r
 	}
-	c.options.Previous = nil // else each catalog would keep all before it
+	c.options.Previous, c.parts = nil, nil // else each catalog would keep all before it
 	return c, b.problems
 }
 
 // Table is the served table of that OID, or nil.
-func (c *Catalog) Table(oid uint32) *Table { return c.byOID[oid] }
+func (c *Catalog) Table(oid uint32) *Table {
+	if c == nil {
+		return nil
+	}
+	return c.byOID[oid]
+}
 
 // Tables are the served tables, by schema and name.
 func (c *Catalog) Tables() []*Table { return slices.Clone(c.tables) }
@@ -64,7 +75,12 @@ func (c *Catalog) Tables() []*Table { return slices.Clone(c.tables) }
 func (c *Catalog) Wanted() []*TableDef { return slices.Clone(c.wanted) }
 
 // Role is the schema of a role of the allow-list, or nil.
-func (c *Catalog) Role(name string) *Role { return c.roles[name] }
+func (c *Catalog) Role(name string) *Role {
+	if c == nil {
+		return nil
+	}
+	return c.roles[name]
+}
 
 // table makes a candidate a table.
 func (b *builder) table(c *candidate) *Table {
@@ -79,10 +95,45 @@ func (b *builder) table(c *candidate) *Table {
 			col.typ = typeOf(d.Type, b.types).collated(d)
 			// A JSON column that is NOT NULL may hold JSON's null.
 			col.nonNull = d.NotNull && !col.typ.holdsJSON()
+			d.Type.eachNamed(func(n *Type) { t.named = append(t.named, namedType{n.OID, b.typeNames[n.OID]}) })
 		}
 		t.Columns = append(t.Columns, col)
 	}
 	return t
+}
+
+// stays tells whether a table of the previous catalog is what would be made of a candidate.
+func (b *builder) stays(t *Table, c *candidate) bool {
+	if t == nil || t.Field != c.field || t.Type != c.typ || !sameArray(t.Def.Columns, c.def.Columns) ||
+		!slices.Equal(t.Def.Trusted, c.def.Trusted) || !b.sameRelated(t.Def.Related, c.def.Related) {
+		return false
+	}
+	for _, n := range t.named {
+		if b.typeNames[n.oid] != n.name {
+			return false
+		}
+	}
+	return true
+}
+
+// sameArray tells whether two slices are one.
+func sameArray[T any](a, b []T) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }
+
+// sameRelated tells whether what policies read and call is the same; it is asked of the same two for
+// each table.
+func (b *builder) sameRelated(old, now *Related) bool {
+	if old == nil || now == nil {
+		return old == now
+	}
+	key := [2]*Related{old, now}
+	same, known := b.related[key]
+	if !known {
+		same = old.Version == now.Version && slices.EqualFunc(old.Tables, now.Tables, func(x, y *TableDef) bool {
+			return sameArray(x.Columns, y.Columns)
+		})
+		b.related[key] = same
+	}
+	return same
 }
 
 // tableKinds are the kinds that a table gives which serves these operations; nil means all.

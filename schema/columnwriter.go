@@ -37,7 +37,7 @@ func (w *columnWriter) choose(o *objectType, f *field) []chosenField {
 		} else {
 			c.field = o.field(sub.name)
 			inner := columnWriter{collector: w.collector, uses: w.uses, path: w.path + "." + sub.name, shape: w.shape}
-			inner.uses.add(inner.path, c.field.graphqlType(), c.field.typ, "")
+			inner.uses.add(inner.path, c.field.graphqlType(), c.field.typ, stored{})
 			c.write = inner.of(c.field.typ, sub)
 			w.shape = inner.shape
 		}

@@ -5,25 +5,27 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
-	"github.com/vektah/gqlparser/v2/validator"
 )
 
 // A Role is the GraphQL schema that one Postgres role sees.
 type Role struct {
 	name    string
 	options *Options
-	sdl     string
 	hash    string
+	frame   *frame
+	parts   []*part // of tables
 	schema  *ast.Schema
 	tables  []*roleTable // by field
 	byField map[string]*roleTable
 	byTable map[*Table]*roleTable
 }
 
-// A roleTable is a table as a role sees it.
+// A roleTable is a table as a role sees it. It is immutable.
 type roleTable struct {
 	*Table
 	readable []bool
@@ -31,15 +33,20 @@ type roleTable struct {
 	// and byName the same by GraphQL name.
 	shown  []int
 	byName map[string]int
+	part   *part
 }
 
 func newRole(c *Catalog, name string) (*Role, error) {
+	before := c.options.Previous.Role(name)
 	r := &Role{
 		name: name, options: &c.options,
-		byField: map[string]*roleTable{}, byTable: map[*Table]*roleTable{},
+		byField: make(map[string]*roleTable, len(c.tables)), byTable: make(map[*Table]*roleTable, len(c.tables)),
 	}
 	for _, t := range c.tables {
-		rt := newRoleTable(t, name)
+		rt := before.of(t)
+		if rt == nil {
+			rt = newRoleTable(t, name)
+		}
 		if rt == nil {
 			continue
 		}
@@ -48,37 +55,67 @@ func newRole(c *Catalog, name string) (*Role, error) {
 		r.byTable[t] = rt
 	}
 	slices.SortFunc(r.tables, func(x, y *roleTable) int { return cmp.Compare(x.Field, y.Field) })
-	r.sdl = writeSDL(r)
-	sum := sha256.Sum256([]byte(r.sdl))
-	r.hash = hex.EncodeToString(sum[:8])
-	if r.schema = c.parsed(r.sdl); r.schema != nil {
-		return r, nil
-	}
-	s, err := validator.LoadSchema(validator.Prelude, &ast.Source{Name: "schema", Input: r.sdl})
-	if err != nil {
+	if err := c.joinParts(r, before); err != nil {
 		return nil, fmt.Errorf("load schema of role %s: %w", name, err)
 	}
-	// gqlparser knows @defer, which subscriptions must not have (specification, 6.2.3) and
-	// which nothing here could serve.
-	delete(s.Directives, "defer")
-	r.schema = s
 	return r, nil
 }
 
-// parsed finds a schema with that SDL among the roles of this catalog and of the one before:
-// parsing is what costs most of making a catalog, and most changes leave most schemas as they are.
-func (c *Catalog) parsed(sdl string) *ast.Schema {
-	for _, of := range []*Catalog{c, c.options.Previous} {
-		if of == nil {
-			continue
-		}
-		for _, r := range of.roles {
-			if r.sdl == sdl {
-				return r.schema
+// joinParts makes the schema, of parts that other roles and the catalog before have as far as they
+// are the same.
+func (c *Catalog) joinParts(r, before *Role) (err error) {
+	h := sha256.New()
+	for _, t := range r.tables {
+		if t.part == nil {
+			if t.part, err = c.part(t); err != nil {
+				return err
 			}
 		}
+		r.parts = append(r.parts, t.part)
+		h.Write(t.part.sum[:])
 	}
-	return nil
+	r.frame = writeFrame(r.parts, c.options.ExposePositions)
+	text := r.frame.sdl()
+	h.Write([]byte(text))
+	r.hash = hex.EncodeToString(h.Sum(nil)[:8])
+	for _, other := range append(slices.Collect(maps.Values(c.roles)), before) {
+		switch {
+		case other == nil:
+		case other.hash == r.hash:
+			r.frame, r.schema = other.frame, other.schema
+			return nil
+		case other.frame.sdl() == text:
+			r.frame = other.frame
+		}
+	}
+	if r.frame.schema == nil {
+		if err := r.frame.load(); err != nil {
+			return err
+		}
+	}
+	r.schema, err = r.frame.join(r.parts)
+	return err
+}
+
+// part gives the part of a table as a role sees it.
+func (c *Catalog) part(t *roleTable) (*part, error) {
+	p := writePart(t)
+	if same := c.parts[p.sum]; same != nil {
+		return same, nil
+	}
+	if err := p.parse(); err != nil {
+		return nil, err
+	}
+	c.parts[p.sum] = p
+	return p, nil
+}
+
+// of gives the table as the role sees it, nil where it does not.
+func (r *Role) of(t *Table) *roleTable {
+	if r == nil {
+		return nil
+	}
+	return r.byTable[t]
 }
 
 // newRoleTable gives nil where the role does not see the table: it needs the schema and every
@@ -107,8 +144,25 @@ func newRoleTable(t *Table, role string) *roleTable {
 // Name is the role's name in Postgres.
 func (r *Role) Name() string { return r.name }
 
-// SDL prints the schema, stable enough to commit and diff.
-func (r *Role) SDL() string { return r.sdl }
+// SDL prints the schema, stable enough to commit and diff: the roots, the system types, the tables by
+// field, the enums and what the columns need.
+func (r *Role) SDL() string {
+	var b strings.Builder
+	b.WriteString(r.frame.head)
+	if len(r.parts) > 0 {
+		b.WriteString("\ntype Subscription {\n")
+		for _, p := range r.parts {
+			b.WriteString(p.field)
+		}
+		b.WriteString("}\n")
+	}
+	b.WriteString(r.frame.middle)
+	for _, p := range r.parts {
+		b.WriteString(p.types)
+	}
+	b.WriteString(r.frame.tail)
+	return b.String()
+}
 
 // Hash is short and differs where the SDL does.
 func (r *Role) Hash() string { return r.hash }
@@ -121,6 +175,10 @@ func (r *Role) Tables() []*Table {
 	}
 	return out
 }
+
+// Sees tells whether the role sees this very Table, and so whatever was compiled for it by an earlier
+// catalog is as it would be by this one. It is false of a nil Role.
+func (r *Role) Sees(t *Table) bool { return r.of(t) != nil }
 
 // Readable tells, for each of t.Columns, whether the role may read it; nil where it does not
 // see the table.

@@ -8,38 +8,6 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
-// writeSDL prints a role's schema: the roots, the system types, the tables by field, the enums
-// and what the columns need.
-func writeSDL(r *Role) string {
-	w := newSDLWriter(map[string]bool{})
-	if len(r.tables) > 0 {
-		w.used["Cursor"], w.used["DateTime"] = true, true
-		w.used["BigInt"] = r.options.ExposePositions
-	}
-	body := newSDLWriter(w.used)
-	for _, t := range r.tables {
-		body.table(t)
-	}
-	body.operatorInputs()
-	body.enumTypes()
-	body.objectTypes()
-	w.line("schema {")
-	w.line("  query: Query")
-	if len(r.tables) > 0 {
-		w.line("  subscription: Subscription")
-	}
-	w.line("}")
-	w.scalars()
-	w.b.WriteString(rootSDL)
-	if len(r.tables) > 0 {
-		w.subscription(r)
-		w.b.WriteString(changeKindSDL)
-		w.transaction(r.options.ExposePositions)
-	}
-	w.b.WriteString(body.b.String())
-	return w.b.String()
-}
-
 const rootSDL = `
 type Query {
   """About this server and the role that asks."""
@@ -163,25 +131,21 @@ func (w *sdlWriter) scalars() {
 	}
 }
 
-func (w *sdlWriter) subscription(r *Role) {
-	w.line()
-	w.line("type Subscription {")
-	for _, t := range r.tables {
-		w.describe("  ", t.Def.Directives.Description)
-		w.line("  ", t.Field, "(")
-		w.line(`    """Only rows that match; they enter and leave as they come to match or cease to."""`)
-		w.line("    where: ", t.Type, "Filter")
-		w.line(`    """Only these kinds. RESET, LIVE and PROGRESS come in any case."""`)
-		w.line("    kinds: [ChangeKind!]")
-		w.line(`    """Begin with the present rows, as SNAPSHOT."""`)
-		w.line("    snapshot: Boolean = false")
-		w.line(`    """Go on behind the change with this cursor."""`)
-		w.line("    after: Cursor")
-		w.line(`    """Give a fresher cursor now and then, as PROGRESS."""`)
-		w.line("    progress: Boolean = false")
-		w.line("  ): ", t.Type, "Change!", deprecation(t.Def.Directives.Deprecated))
-	}
-	w.line("}")
+// field writes the table's field of Subscription.
+func (w *sdlWriter) field(t *roleTable) {
+	w.describe("  ", t.Def.Directives.Description)
+	w.line("  ", t.Field, "(")
+	w.line(`    """Only rows that match; they enter and leave as they come to match or cease to."""`)
+	w.line("    where: ", t.Type, "Filter")
+	w.line(`    """Only these kinds. RESET, LIVE and PROGRESS come in any case."""`)
+	w.line("    kinds: [ChangeKind!]")
+	w.line(`    """Begin with the present rows, as SNAPSHOT."""`)
+	w.line("    snapshot: Boolean = false")
+	w.line(`    """Go on behind the change with this cursor."""`)
+	w.line("    after: Cursor")
+	w.line(`    """Give a fresher cursor now and then, as PROGRESS."""`)
+	w.line("    progress: Boolean = false")
+	w.line("  ): ", t.Type, "Change!", deprecation(t.Def.Directives.Deprecated))
 }
 
 func (w *sdlWriter) transaction(positions bool) {

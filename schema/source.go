@@ -52,8 +52,9 @@ type TableDef struct {
 	RowSecurity      bool
 	ForceRowSecurity bool
 	Comment          string
-	// Directives are those of Comment; annotation.Apply fills them in.
+	// Directives are those of Comment; annotation.Apply fills them in, and notes that it has.
 	Directives Directives
+	Annotated  bool
 	// Invalid tells that an annotation of the table, of a column or of an enum that it shows
 	// has a mistake: the table is not served, and rowtide sync leaves it as it is. Set by
 	// annotation.Apply.
@@ -67,8 +68,8 @@ type TableDef struct {
 	// Functions are those that the policies call, or such a function does by its qualified
 	// name, and that may be read in their place.
 	Functions []FunctionDef
-	// Storage is pg_class.relfilenode: with another one, all rows may have been written anew,
-	// which the stream does not tell.
+	// Storage is pg_class.relfilenode, or a hash over those of a partitioned table's partitions: with
+	// another one, all rows may have been written anew, which the stream does not tell.
 	Storage uint32
 	// Related is what the policies may read and call, shared by all tables of a Database.
 	Related *Related
@@ -86,7 +87,8 @@ type TableDef struct {
 // A PartitionDef is a partition.
 type PartitionDef struct {
 	OID uint32
-	// Attached tells that it was a table before it became a partition, and may have brought rows.
+	// Attached tells that it was a table before it became a partition, and may have brought rows. It may
+	// also be set of one whose columns were all changed since.
 	Attached bool
 }
 
@@ -134,8 +136,10 @@ type FunctionDef struct {
 
 // A ColumnDef is one live column of a table.
 type ColumnDef struct {
-	Name       string
-	Number     int16 // pg_attribute.attnum
+	Name   string
+	Number int16 // pg_attribute.attnum
+	// Version is another after each change of the column: the transaction of its row in pg_attribute.
+	Version    uint32
 	Type       *Type
 	Modifier   int32 // atttypmod
 	NotNull    bool
@@ -192,8 +196,10 @@ type Type struct {
 	// Delimiter separates elements in the text of an array of this type: ',' but for box.
 	Delimiter byte
 	Comment   string
-	// Directives are those of Comment, for enums; annotation.Apply fills them in.
+	// Directives are those of Comment, for enums and composites; annotation.Apply fills them in, and
+	// notes that it has.
 	Directives Directives
+	Annotated  bool
 }
 
 // A Policy is a row-level security policy that counts for SELECT.

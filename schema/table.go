@@ -21,6 +21,14 @@ type Table struct {
 	Key []int
 	// Kinds are the kinds that the table can give.
 	Kinds KindSet
+
+	named []namedType // the enums and composites that its columns show
+}
+
+// A namedType is a type that has a name in the API.
+type namedType struct {
+	oid  uint32
+	name string
 }
 
 // A Column is a column of a served table.

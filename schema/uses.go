@@ -13,20 +13,33 @@ type use struct {
 	graphql string
 	// values are the GraphQL names of an enum's labels.
 	values map[string]string
-	// stored says how Postgres holds the values: where it changes, so may all of them, and no
-	// row tells.
-	stored string
+	stored stored
+}
+
+// stored says how Postgres holds the values of a column.
+type stored struct {
+	// as is the type and such: where it changes, so may all values, and no row tells.
+	as string
+	// version is of the column's own definition. ALTER TYPE … USING makes another of it, and the table
+	// anew, though the type may be the one it was.
+	version uint32
+}
+
+// rewritten tells whether values may be others in a newer state, where the table may have been made
+// anew. VACUUM FULL does that too, but it leaves the columns as they are.
+func (s stored) rewritten(newer stored, table bool) bool {
+	return s.as != newer.as || table && s.version != newer.version
 }
 
 // uses are those of one operation, by the path of the field.
 type uses map[string]use
 
 // add notes the field at path and gives the path back.
-func (u uses) add(path, graphql string, t *columnType, stored string) {
+func (u uses) add(path, graphql string, t *columnType, held stored) {
 	for t.elem != nil {
 		t = t.elem
 	}
-	x := use{graphql: graphql, stored: stored}
+	x := use{graphql: graphql, stored: held}
 	if t.enum != nil {
 		x.values = make(map[string]string, len(t.enum.values))
 		for i, l := range t.enum.def.Labels {
@@ -37,9 +50,9 @@ func (u uses) add(path, graphql string, t *columnType, stored string) {
 }
 
 // stored says how the column's values are held.
-func (c *Column) stored() string {
+func (c *Column) stored() stored {
 	d := c.Def
-	return fmt.Sprintf("%d %d %q %q", d.Type.OID, d.Modifier, d.Collation, d.Expression)
+	return stored{fmt.Sprintf("%d %d %q %q", d.Type.OID, d.Modifier, d.Collation, d.Expression), d.Version}
 }
 
 // Retyped tells whether a field that the operation uses has another type in a newer compilation
@@ -68,8 +81,9 @@ func (op *Operation) Rewritten(newer *Operation) bool {
 	if op.Table.Def.unfollowed(newer.Table.Def) {
 		return true
 	}
+	anew := op.Table.Def.Storage != newer.Table.Def.Storage
 	return slices.ContainsFunc(slices.Collect(maps.Keys(op.uses)), func(path string) bool {
-		return op.uses[path].stored != newer.uses[path].stored
+		return op.uses[path].stored.rewritten(newer.uses[path].stored, anew)
 	})
 }
 
@@ -89,7 +103,7 @@ func (u uses) filtered(f *Filter) {
 func (t *Table) Rewritten(newer *Table) bool {
 	for _, c := range t.Columns {
 		i := slices.IndexFunc(newer.Columns, func(n *Column) bool { return n.Def.Name == c.Def.Name })
-		if i >= 0 && newer.Columns[i].stored() != c.stored() {
+		if i >= 0 && c.stored().rewritten(newer.Columns[i].stored(), t.Def.Storage != newer.Def.Storage) {
 			return true
 		}
 	}

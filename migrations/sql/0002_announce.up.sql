@@ -45,7 +45,8 @@ EXCEPTION WHEN others THEN
 END
 $function$;
 
--- Tells the change stream, in the transaction of the DDL itself, that the catalog changed. Any
+-- Tells the change stream, in the transaction of the DDL itself, that the catalog changed, and which
+-- relations are concerned; nothing of them where it may be others, or things of another kind. Any
 -- login can write a logical message, so this one is signed, over the transaction's id so that it
 -- cannot be sent again. Whatever goes wrong here, the user's DDL goes on: the service also polls.
 CREATE OR REPLACE FUNCTION rowtide.announce() RETURNS event_trigger
@@ -53,21 +54,34 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     body text;
+    relations text;
     message_key bytea;
 BEGIN
     IF tg_event = 'sql_drop' THEN
         IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() o WHERE NOT o.is_temporary) THEN
             RETURN;
         END IF;
+        -- What goes with a relation is named too, but for things that are part of it.
+        SELECT CASE WHEN bool_and(o.classid = 'pg_class'::regclass OR NOT o.original)
+               THEN string_agg(DISTINCT o.objid::text, ',') FILTER (WHERE o.classid = 'pg_class'::regclass) END
+        INTO relations FROM pg_event_trigger_dropped_objects() o;
     ELSE
         IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands())
            AND NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c WHERE c.schema_name IS DISTINCT FROM 'pg_temp') THEN
             RETURN;
         END IF;
         PERFORM rowtide.follow_partitions();
+        -- An index concerns its table, a partition its root.
+        SELECT CASE WHEN bool_and(r.oid IS NOT NULL) THEN string_agg(DISTINCT r.oid::text, ',') END
+        INTO relations FROM pg_event_trigger_ddl_commands() c CROSS JOIN LATERAL (
+            SELECT CASE c.classid WHEN 'pg_class'::regclass THEN c.objid
+                                  WHEN 'pg_policy'::regclass THEN (SELECT p.polrelid FROM pg_policy p WHERE p.oid = c.objid) END
+            UNION ALL SELECT x.indrelid FROM pg_index x WHERE c.classid = 'pg_class'::regclass AND x.indexrelid = c.objid
+            UNION ALL SELECT i.inhparent FROM pg_inherits i WHERE c.classid = 'pg_class'::regclass AND i.inhrelid = c.objid
+        ) r(oid);
     END IF;
     SELECT i.message_key INTO STRICT message_key FROM rowtide.installation i;
-    body := pg_current_xact_id()::text || ' catalog';
+    body := pg_current_xact_id()::text || ' catalog' || coalesce(' ' || relations, '');
     PERFORM pg_logical_emit_message(true, 'rowtide',
         'v1 ' || encode(rowtide.hmac_sha256(message_key, convert_to(body, 'UTF8')), 'hex') || ' ' || body);
 EXCEPTION WHEN others THEN

@@ -9,7 +9,7 @@ import (
 // Apply reads the comments of all tables, columns and types and fills in their Directives. Tables
 // with a mistake in their comment, in that of a column or in that of a column's type become
 // Invalid: schema.New leaves them out. The problems tell each mistake, and what is left to other
-// tools.
+// tools. Tables and types that are Annotated, since a Catalog may have them already, are only read.
 func Apply(db *schema.Database) []schema.Problem {
 	a := &applier{}
 	for i := range db.Tables {
@@ -21,6 +21,10 @@ func Apply(db *schema.Database) []schema.Problem {
 type applier struct{ problems []schema.Problem }
 
 func (a *applier) table(d *schema.TableDef) {
+	if d.Annotated {
+		return
+	}
+	d.Annotated = true
 	var mistakes []Mistake
 	d.Directives, mistakes = Parse(OnTable, d.Comment)
 	a.tell(d, "table "+d.SQLName(), mistakes)
@@ -40,18 +44,27 @@ func (a *applier) typ(d *schema.TableDef, t *schema.Type, told map[*schema.Type]
 		return
 	}
 	told[t] = true
-	var mistakes []Mistake
+	fresh := !t.Annotated
+	if fresh {
+		t.Annotated = true
+	}
 	name := schema.QuoteName(t.Schema, t.Name)
 	switch t.Kind {
 	case 'e', 'c':
-		t.Directives, mistakes = Parse(OnType, t.Comment)
+		says, mistakes := Parse(OnType, t.Comment)
+		if fresh {
+			t.Directives = says
+		}
 		a.tell(d, "type "+name, mistakes)
 	default:
 		a.useless(t)
 	}
 	for i := range t.Fields {
 		f := &t.Fields[i]
-		f.Directives, mistakes = Parse(OnColumn, f.Comment)
+		says, mistakes := Parse(OnColumn, f.Comment)
+		if fresh {
+			f.Directives = says
+		}
 		a.tell(d, "column "+schema.QuoteName(t.Schema, t.Name, f.Name), mistakes)
 		a.typ(d, f.Type, told)
 	}

@@ -1,15 +1,23 @@
 package introspect_test
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rowtide/rowtide/schema/introspect"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
 
+// What an Update takes from before is what a Load would read, after each change of whatever a
+// definition is read from; and it goes on from each.
+//
 // Covers R34.
-func TestTheFingerprintFollowsEverythingThatLoadReads(t *testing.T) {
+func TestAnUpdateFollowsEverythingThatLoadReads(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, `
 		CREATE TYPE mood AS ENUM ('ok');
@@ -22,15 +30,30 @@ func TestTheFingerprintFollowsEverythingThatLoadReads(t *testing.T) {
 		CREATE TABLE teams (id int, name text);
 		CREATE TABLE a (id int PRIMARY KEY, p pairs, t int GENERATED ALWAYS AS (twice(id)) STORED);
 		CREATE TABLE later (id int);
+		CREATE TYPE tone AS ENUM ('low');
+		CREATE COLLATION mine FROM "C";
+		CREATE FUNCTION known(x int) RETURNS bool LANGUAGE sql STABLE RETURN EXISTS (SELECT FROM teams WHERE teams.id = x AND 'low'::tone = 'low'::tone);
+		CREATE TABLE root (id int PRIMARY KEY, m mood, n text COLLATE mine) PARTITION BY RANGE (id);
+		CREATE TABLE low PARTITION OF root FOR VALUES FROM (0) TO (9) PARTITION BY RANGE (id);
+		CREATE TABLE lowest (id int NOT NULL, m mood, n text COLLATE mine);
+		ALTER TABLE root ENABLE ROW LEVEL SECURITY;
+		CREATE POLICY p ON root USING (known(id) AND 'low'::tone = 'low'::tone);
+		COMMENT ON TABLE root IS '@subscribe';
+		CREATE TABLE parent (id int PRIMARY KEY); COMMENT ON TABLE parent IS '@subscribe';
 		ALTER TABLE a ENABLE ROW LEVEL SECURITY;
 		CREATE POLICY p ON a USING (id = me() AND id = deep.ly() AND id IN (SELECT teams.id FROM teams));
 		COMMENT ON TABLE a IS '@subscribe'`)
 	role, group := db.Role(t, "web_user"), db.Role(t, "grp")
-	conn := connect(t, db, db.Login(t, "svc"))
-	cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{role}}
-	last, mark := fingerprintOf(t, conn, cfg), markOf(t, conn, cfg)
-	if again := fingerprintOf(t, conn, cfg); again != last {
-		t.Fatal("the fingerprint of an unchanged catalog changed")
+	conn := connect(t, db, db.Login(t, "svc", role))
+	cfgs := []introspect.Config{{Schemas: []string{"public"}, Roles: []string{role}, Publications: []string{db.Name}}}
+	cfgs = append(cfgs, cfgs[0])
+	cfgs[1].Related = true
+	var last [2]*introspect.Reading
+	for i, cfg := range cfgs {
+		last[i] = update(t, conn, cfg, nil)
+		if again := update(t, conn, cfg, last[i]); again != last[i] {
+			t.Fatal("an unchanged catalog was read anew")
+		}
 	}
 	for _, change := range []string{
 		`ALTER TABLE a ADD COLUMN b int`,
@@ -80,6 +103,23 @@ func TestTheFingerprintFollowsEverythingThatLoadReads(t *testing.T) {
 		`CREATE FUNCTION pg_catalog.length(int) RETURNS int LANGUAGE sql AS 'SELECT 7'`,
 		`CREATE FUNCTION another.touuid(int) RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid'; CREATE CAST (int AS uuid) WITH FUNCTION another.touuid(int)`,
 		`DROP CAST (int AS uuid)`,
+		// A tree of partitions, and tables that inherit.
+		`ALTER TABLE low ATTACH PARTITION lowest DEFAULT`,
+		`ALTER TABLE root REPLICA IDENTITY FULL; ALTER TABLE low REPLICA IDENTITY FULL`,
+		`ALTER TABLE lowest REPLICA IDENTITY FULL`,
+		`ALTER TABLE low DETACH PARTITION lowest`,
+		`CREATE TABLE child () INHERITS (parent)`,
+		`DROP TABLE child`,
+		// What functions and expressions name in turn.
+		`ALTER TYPE tone RENAME VALUE 'low' TO 'deep'`,
+		`ALTER COLLATION mine RENAME TO ours`,
+		`ALTER TABLE another.groups RENAME COLUMN number TO num`,
+		// Publications.
+		`CREATE PUBLICATION ` + db.Name + ` FOR TABLE a`,
+		`ALTER PUBLICATION ` + db.Name + ` ADD TABLE parent WHERE (id > 0)`,
+		`ALTER PUBLICATION ` + db.Name + ` SET (publish = 'insert')`,
+		`ALTER PUBLICATION ` + db.Name + ` SET TABLES IN SCHEMA public`,
+		`DROP PUBLICATION ` + db.Name,
 		// Roles, for which there are no event triggers.
 		`GRANT ` + group + ` TO ` + role,
 		`ALTER ROLE ` + group + ` BYPASSRLS`,
@@ -89,23 +129,26 @@ func TestTheFingerprintFollowsEverythingThatLoadReads(t *testing.T) {
 		`DROP TABLE a`,
 	} {
 		db.Exec(t, change)
-		now := fingerprintOf(t, conn, cfg)
-		if now == last {
-			t.Errorf("not noticed: %s", change)
+		for i, cfg := range cfgs {
+			now := update(t, conn, cfg, last[i])
+			if now == last[i] {
+				t.Errorf("not noticed: %s", change)
+			}
+			if d := cmp.Diff(update(t, conn, cfg, nil).Database, now.Database); d != "" {
+				t.Fatalf("%s: reading on is another than reading anew (-anew +on):\n%s", change, d)
+			}
+			last[i] = now
 		}
-		if !changedSince(t, &mark, conn, cfg) {
-			t.Errorf("not noticed at a glance: %s", change)
-		}
-		last, mark = now, markOf(t, conn, cfg)
 	}
 }
 
-func TestTheFingerprintIgnoresWhatLoadDoesNotRead(t *testing.T) {
+func TestAnUpdateIgnoresWhatLoadDoesNotRead(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, `CREATE TABLE a (id int); COMMENT ON TABLE a IS '@subscribe'; CREATE TABLE other (id int)`)
-	conn := connect(t, db, db.Login(t, "svc"))
-	cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(t, "web_user")}}
-	before, mark := fingerprintOf(t, conn, cfg), markOf(t, conn, cfg)
+	role := db.Role(t, "web_user")
+	conn := connect(t, db, db.Login(t, "svc", role))
+	cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{role}}
+	before := update(t, conn, cfg, nil)
 	for _, change := range []string{
 		`ALTER TABLE other ADD COLUMN b int; COMMENT ON TABLE other IS 'nothing of ours'`,
 		`CREATE TABLE another (id int); DROP TABLE another`,
@@ -115,22 +158,19 @@ func TestTheFingerprintIgnoresWhatLoadDoesNotRead(t *testing.T) {
 		`CREATE ROLE ` + db.Name + `; DROP ROLE ` + db.Name,
 	} {
 		db.Exec(t, change)
-		if fingerprintOf(t, conn, cfg) != before {
-			t.Errorf("changed by: %s", change)
-		}
-		if changedSince(t, &mark, conn, cfg) {
-			t.Errorf("changed since the mark by: %s", change)
+		if update(t, conn, cfg, before) != before {
+			t.Errorf("read anew after: %s", change)
 		}
 	}
 }
 
 // A change that a mark was taken beside, of a transaction that was open then, is noticed as any other; and
 // so is one that only takes something away.
-func TestAMarkTellsWhatCommitsLater(t *testing.T) {
+func TestAnUpdateTellsWhatCommitsLater(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, `CREATE TABLE a (id int, b int); COMMENT ON COLUMN a.b IS 'it goes'; COMMENT ON TABLE a IS '@subscribe'`)
 	conn := connect(t, db, db.Login(t, "svc"))
-	cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(t, "web_user")}}
+	cfg := introspect.Config{Schemas: []string{"public"}}
 	tx, err := db.Pool(t).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -139,19 +179,19 @@ func TestAMarkTellsWhatCommitsLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.Exec(t, `CREATE TABLE between (id int)`)
-	mark := markOf(t, conn, cfg)
-	if changedSince(t, &mark, conn, cfg) {
+	last := update(t, conn, cfg, nil)
+	if update(t, conn, cfg, last) != last {
 		t.Error("changed by what has not been committed")
 	}
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !changedSince(t, &mark, conn, cfg) {
+	next := update(t, conn, cfg, last)
+	if next == last {
 		t.Error("what was committed later is not noticed")
 	}
-	mark = markOf(t, conn, cfg)
 	db.Exec(t, `DELETE FROM pg_description WHERE objoid = 'a'::regclass AND objsubid = 2`)
-	if !changedSince(t, &mark, conn, cfg) {
+	if update(t, conn, cfg, next) == next {
 		t.Error("what was taken away is not noticed")
 	}
 }
@@ -160,50 +200,33 @@ func TestTemporaryTablesCostAGlance(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, `CREATE TABLE a (id int); COMMENT ON TABLE a IS '@subscribe'`)
 	conn := connect(t, db, db.Login(t, "svc"))
-	cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(t, "web_user")}}
 	db.Exec(t, `CREATE TEMPORARY TABLE first (id int)`) // makes the schema of the session
-	mark := markOf(t, conn, cfg)
+	mark, err := introspect.TakeMark(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, step := range []struct {
-		sql  string
-		anew bool
+		sql    string
+		stands bool
 	}{
-		{`CREATE TEMPORARY TABLE t (id serial PRIMARY KEY, n int DEFAULT 7 CHECK (n > 0), j text); CREATE INDEX ON t (n)`, false},
-		{`CREATE TEMPORARY TABLE u (id int); DROP TABLE u`, false},
-		{`CREATE TABLE lasting (id int)`, true},
+		{`CREATE TEMPORARY TABLE t (id serial PRIMARY KEY, n int DEFAULT 7 CHECK (n > 0), j text); CREATE INDEX ON t (n)`, true},
+		{`CREATE TEMPORARY TABLE u (id int); DROP TABLE u`, true},
+		{`CREATE TABLE lasting (id int)`, false},
 	} {
-		before := mark
 		db.Exec(t, step.sql)
-		if changedSince(t, &mark, conn, cfg) || (before != mark) != step.anew {
-			t.Errorf("the mark was made anew: %t, behind %s", before != mark, step.sql)
+		if stands, err := mark.Stands(t.Context(), conn); stands != step.stands || err != nil {
+			t.Errorf("the mark stands: %t, behind %s (%v)", stands, step.sql, err)
 		}
 	}
 }
 
-func markOf(t testing.TB, q introspect.DB, cfg introspect.Config) introspect.Mark {
+func update(t testing.TB, q introspect.DB, cfg introspect.Config, last *introspect.Reading) *introspect.Reading {
 	t.Helper()
-	m, err := introspect.TakeMark(t.Context(), q, cfg)
+	r, err := introspect.Update(t.Context(), q, cfg, last)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
-}
-
-func changedSince(t testing.TB, m *introspect.Mark, q introspect.DB, cfg introspect.Config) bool {
-	t.Helper()
-	changed, err := m.Changed(t.Context(), q, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return changed
-}
-
-func fingerprintOf(t testing.TB, q introspect.DB, cfg introspect.Config) string {
-	t.Helper()
-	f, err := introspect.Fingerprint(t.Context(), q, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
+	return r
 }
 
 // big makes a database of n annotated tables of 20 columns with two policies each.
@@ -221,45 +244,70 @@ func big(b *testing.B, n int) *pgtest.DB {
 		END LOOP; END $$`, n))
 }
 
-func BenchmarkLoad(b *testing.B) {
-	for _, n := range []int{20, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			db := big(b, n)
-			cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(b, "a"), db.Role(b, "b")}}
-			for b.Loop() {
-				d, err := introspect.Load(b.Context(), db.Pool(b), cfg)
-				if err != nil || len(d.Tables) != n {
-					b.Fatal(len(d.Tables), err)
-				}
-			}
-		})
-	}
+// A meter tells what CPU time the server's process of one connection took, which hardly depends on what
+// else runs on the machine.
+type meter struct {
+	conn *pgx.Conn
+	of   string
 }
 
-func BenchmarkGlance(b *testing.B) {
-	for _, n := range []int{20, 300, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			db := big(b, n)
-			cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(b, "a"), db.Role(b, "b")}, Related: true}
-			pool := db.Pool(b)
-			mark := markOf(b, pool, cfg)
-			for b.Loop() {
-				if changedSince(b, &mark, pool, cfg) {
-					b.Fatal("changed")
-				}
-			}
-		})
+func newMeter(b *testing.B, db *pgtest.DB) meter {
+	b.Helper()
+	conn, err := pgx.Connect(b.Context(), db.Admin)
+	if err != nil {
+		b.Fatal(err)
 	}
+	b.Cleanup(func() { conn.Close(context.Background()) })
+	return meter{conn, fmt.Sprintf("/proc/%d/schedstat", conn.PgConn().PID())}
 }
 
-func BenchmarkFingerprint(b *testing.B) {
+// cpu is in nanoseconds; 0 where the system does not tell.
+func (m meter) cpu() (n float64) {
+	if text, err := os.ReadFile(m.of); err == nil {
+		fmt.Sscan(string(text), &n)
+	}
+	return n
+}
+
+// measure runs f and reports its CPU time in the server, for each run.
+func (m meter) measure(b *testing.B, f func(i int)) {
+	b.Helper()
+	var spent float64
+	for i := 0; b.Loop(); i++ {
+		before := m.cpu()
+		f(i)
+		spent += m.cpu() - before
+	}
+	b.ReportMetric(spent/1e6/float64(b.N), "server-CPU-ms/op")
+}
+
+// What it costs to read everything, to look whether anything changed, and to read on where one table
+// did.
+func BenchmarkUpdate(b *testing.B) {
 	for _, n := range []int{20, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			db := big(b, n)
-			cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(b, "a"), db.Role(b, "b")}}
-			for b.Loop() {
-				fingerprintOf(b, db.Pool(b), cfg)
-			}
+		db := big(b, n)
+		m := newMeter(b, db)
+		cfg := introspect.Config{Schemas: []string{"public"}, Roles: []string{db.Role(b, "a"), db.Role(b, "b")}}
+		last := update(b, m.conn, cfg, nil)
+		b.Run(fmt.Sprintf("all/%d", n), func(b *testing.B) {
+			m.measure(b, func(int) { update(b, m.conn, cfg, nil) })
+		})
+		b.Run(fmt.Sprintf("nothing/%d", n), func(b *testing.B) {
+			m.measure(b, func(int) {
+				if update(b, m.conn, cfg, last) != last {
+					b.Fatal("read anew")
+				}
+			})
+		})
+		b.Run(fmt.Sprintf("column/%d", n), func(b *testing.B) {
+			m.measure(b, func(i int) {
+				db.Exec(b, fmt.Sprintf("ALTER TABLE t7 DROP COLUMN IF EXISTS more%d, ADD COLUMN more%d int", i, i+1))
+				next := update(b, m.conn, cfg, last)
+				if next == last {
+					b.Fatal("not noticed")
+				}
+				last = next
+			})
 		})
 	}
 }

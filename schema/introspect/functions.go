@@ -110,8 +110,8 @@ FROM pg_roles o CROSS JOIN pg_database d WHERE d.datname = current_database() AN
 	var role string
 	var builtins, utf8, usual bool
 	_, err = pgx.ForEachRow(rows, []any{&role, &builtins, &utf8, &usual}, func() error {
-		for i := range r.db.Tables {
-			t := &r.db.Tables[i]
+		for _, oid := range r.oids {
+			t := &r.db.Tables[r.table[oid]]
 			a := t.Access[role]
 			a.Builtins = builtins
 			t.Access[role] = a

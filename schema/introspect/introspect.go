@@ -2,8 +2,9 @@
 // tables, their types, keys and policies, and what each role of the allow-list may do.
 //
 // A Load is consistent: it reads one snapshot, and reads anew where the catalog changed while it
-// read (functions such as pg_get_expr see past the snapshot). It runs as the service login, which
-// may SELECT no table: all it asks is open to every user, but SET ROLE. Expressions are deparsed
+// read (functions such as pg_get_expr see past the snapshot). An Update reads only what changed, and
+// gives what Load would. Both run as the service login, which
+// may SELECT no table: all they ask is open to every user, but SET ROLE. Expressions are deparsed
 // with an empty search_path and pinned output settings, so what they say does not depend on
 // whoever reads them.
 //
@@ -12,7 +13,6 @@ package introspect
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -42,54 +42,13 @@ type Config struct {
 	All bool
 }
 
-// maxTries bounds the attempts to read a catalog that keeps changing.
-const maxTries = 5
-
-// errMoving is what Load gives up with.
-var errMoving = errors.New("the catalog changed each time it was read: wait until the schema changes are done")
-
 // Load reads the database.
 func Load(ctx context.Context, db DB, cfg Config) (schema.Database, error) {
-	var last error
-	for range maxTries {
-		out, before, err := loadOnce(ctx, db, cfg)
-		if err != nil && before.fingerprint == "" {
-			return schema.Database{}, err
-		}
-		changed, ferr := before.Changed(ctx, db, cfg)
-		switch {
-		case ferr != nil:
-			return schema.Database{}, errors.Join(err, ferr)
-		case !changed && err != nil:
-			return schema.Database{}, err
-		case !changed:
-			return out, nil
-		}
-		last = err
-	}
-	return schema.Database{}, errors.Join(errMoving, last)
-}
-
-// loadOnce reads one snapshot. The mark is of that snapshot; its fingerprint is "" where it could not
-// be had.
-func loadOnce(ctx context.Context, db DB, cfg Config) (schema.Database, Mark, error) {
-	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	r, err := Update(ctx, db, cfg, nil)
 	if err != nil {
-		return schema.Database{}, Mark{}, fmt.Errorf("read catalog: %w", err)
+		return schema.Database{}, err
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // nothing was written; a broken connection shows elsewhere
-	if _, err := tx.Exec(ctx, pins); err != nil {
-		return schema.Database{}, Mark{}, fmt.Errorf("read catalog: %w", err)
-	}
-	before, err := markIn(ctx, tx, cfg)
-	if err != nil {
-		return schema.Database{}, Mark{}, err
-	}
-	r := newReader(tx, cfg)
-	if err := r.read(ctx); err != nil {
-		return schema.Database{}, before, fmt.Errorf("read catalog: %w", err)
-	}
-	return r.db, before, nil
+	return r.Database, nil
 }
 
 // pins make deparsed text the same for every login: names are qualified (R09), and constants are
@@ -110,19 +69,17 @@ type reader struct {
 	cfg Config
 	db  schema.Database
 
-	oids      []uint32       // of db.Tables
-	annotated int            // how many of them stand first that are annotated; behind them are related ones
-	table     map[uint32]int // OID to index in db.Tables
-	binary    bool           // the database's default collation orders by bytes
+	// oids are the relations to read; the others of db.Tables were read before.
+	oids      []uint32
+	marked    map[uint32]bool // those of db.Tables that are annotated
+	annotated int             // how many: they stand first, and behind them related ones
+	table     map[uint32]int  // OID to index in db.Tables
+	binary    bool            // the database's default collation orders by bytes
 	// utf8 tells that the order of bytes is the same in the server's encoding as in UTF-8.
 	utf8 bool
 	// foldsBytes tells that the default collation's lower() changes A to Z alone.
 	foldsBytes bool
 	types      map[uint32]*schema.Type
-}
-
-func newReader(tx pgx.Tx, cfg Config) *reader {
-	return &reader{tx: tx, cfg: cfg, table: map[uint32]int{}, types: map[uint32]*schema.Type{}}
 }
 
 func (r *reader) read(ctx context.Context) error {

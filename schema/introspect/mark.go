@@ -2,79 +2,52 @@ package introspect
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// A Mark is a catalog's fingerprint, and what tells at a glance that it still stands.
+// A Mark is a place from where one can tell at a glance that the catalog is as it was.
 //
-// The glance passes over all of the catalogs that the fingerprint is made from. What it keeps of each
+// The glance passes over all of the catalogs that prints are made from. What it keeps of each
 // is how many rows there are that are older than the mark, and a hash over the younger ones, which
 // are few: no row can be written, changed or removed without changing either. What is written
-// for tables that do not concern Load changes it too, and only then the fingerprint is taken; temporary
+// for tables that do not concern Load changes it too, and only then prints are taken; temporary
 // tables, which some applications make all the time, do not count.
 type Mark struct {
-	fingerprint string
-	base        string // the oldest transaction that had not ended
-	glance      string
+	base   string // the oldest transaction that had not ended
+	glance string
 }
 
 // TakeMark marks the catalog as it is.
-func TakeMark(ctx context.Context, db DB, cfg Config) (Mark, error) {
-	tx, err := beginMark(ctx, db)
+func TakeMark(ctx context.Context, db DB) (Mark, error) {
+	tx, err := beginPrints(ctx, db)
 	if err != nil {
 		return Mark{}, err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // nothing was written; a broken connection shows elsewhere
-	return markIn(ctx, tx, cfg)
+	return markIn(ctx, tx)
 }
 
-// Changed tells whether the fingerprint is another than it was at the mark. Where it is not, the mark is
-// made anew if that makes the next call cheaper.
-func (m *Mark) Changed(ctx context.Context, db DB, cfg Config) (bool, error) {
-	tx, err := beginMark(ctx, db)
+// Stands tells whether nothing at all changed behind the mark.
+func (m Mark) Stands(ctx context.Context, db DB) (bool, error) {
+	tx, err := beginPrints(ctx, db)
 	if err != nil {
 		return false, err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // nothing was written; a broken connection shows elsewhere
 	glance, err := glanceIn(ctx, tx, m.base)
-	if err != nil || glance == m.glance {
-		return false, err
-	}
-	now, err := markIn(ctx, tx, cfg)
-	if err != nil || now.fingerprint != m.fingerprint {
-		return err == nil, err
-	}
-	*m = now
-	return false, nil
+	return err == nil && glance == m.glance, err
 }
 
-func beginMark(ctx context.Context, db DB) (pgx.Tx, error) {
-	tx, err := db.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
-	if err != nil {
-		return nil, fmt.Errorf("read fingerprint of catalog: %w", err)
-	}
-	if _, err := tx.Exec(ctx, jitOff); err != nil {
-		return nil, fmt.Errorf("read fingerprint of catalog: %w", errors.Join(err, tx.Rollback(context.WithoutCancel(ctx))))
-	}
-	return tx, nil
-}
-
-// markIn takes the glance first: what changes in between is in the fingerprint, and the next glance
-// has the fingerprint taken once more.
-func markIn(ctx context.Context, tx pgx.Tx, cfg Config) (Mark, error) {
+func markIn(ctx context.Context, tx pgx.Tx) (Mark, error) {
 	var m Mark
 	err := tx.QueryRow(ctx, `SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.xid::text`).Scan(&m.base)
 	if err != nil {
 		return m, fmt.Errorf("read fingerprint of catalog: %w", err)
 	}
-	if m.glance, err = glanceIn(ctx, tx, m.base); err != nil {
-		return m, err
-	}
-	m.fingerprint, err = fingerprintIn(ctx, tx, cfg)
+	m.glance, err = glanceIn(ctx, tx, m.base)
 	return m, err
 }
 
@@ -101,6 +74,7 @@ pg_description    | objoid, objsubid            | false
 pg_enum           | oid, 0                      | false
 pg_proc           | oid, 0                      | false
 pg_operator       | oid, 0                      | false
+pg_collation      | oid, 0                      | false
 pg_cast           | oid, 0                      | false
 pg_inherits       | inhrelid, 0                 | false
 pg_auth_members   | roleid, member::int8        | false

@@ -50,6 +50,10 @@ func (r *reader) related(ctx context.Context) error {
 	if !r.cfg.Related {
 		return nil
 	}
+	oids := make([]uint32, len(r.db.Tables))
+	for i := range r.db.Tables {
+		oids[i], r.db.Tables[i].Trusted = r.db.Tables[i].OID, nil
+	}
 	rows, err := r.tx.Query(ctx, `
 WITH RECURSIVE rel AS MATERIALIZED (SELECT unnest($1::oid[]) AS oid), `+r.cfg.reach("rel")+`, who AS MATERIALIZED (
   SELECT o.oid, o.rolname::text FROM pg_roles o WHERE o.rolname = ANY($2::text[])
@@ -72,7 +76,7 @@ WHERE l.lanname = 'sql' AND p.prokind = 'f' AND p.provariadic = 0 AND p.proallar
   AND n.nspname <> 'pg_catalog'
   AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s(setting) WHERE s.setting NOT LIKE 'search\_path=%')
   AND (p.prosqlbody IS NOT NULL OR NOT EXISTS (SELECT FROM shadow s WHERE strpos(CASE WHEN s.symbol THEN p.prosrc ELSE lower(p.prosrc) END, s.word) > 0))
-ORDER BY 1, 2, 3`, r.oids, r.db.Roles)
+ORDER BY 1, 2, 3`, oids, r.db.Roles)
 	if err != nil {
 		return fmt.Errorf("helper functions: %w", err)
 	}
@@ -90,7 +94,7 @@ ORDER BY 1, 2, 3`, r.oids, r.db.Roles)
 	if err != nil {
 		return fmt.Errorf("helper functions: %w", err)
 	}
-	if err := r.trusted(ctx, out.Functions); err != nil {
+	if err := r.trusted(ctx, oids, out.Functions); err != nil {
 		return err
 	}
 	for i := range r.db.Tables {
@@ -100,7 +104,6 @@ ORDER BY 1, 2, 3`, r.oids, r.db.Roles)
 	for i := range r.db.Tables {
 		r.db.Tables[i].Related = out
 	}
-	r.db.Tables = r.db.Tables[:r.annotated:r.annotated]
 	return nil
 }
 
@@ -144,7 +147,7 @@ func splitPath(path string) []string {
 
 // trusted finds the owners of functions with owner's rights whom no policy keeps from reading all
 // of a table.
-func (r *reader) trusted(ctx context.Context, functions []schema.FunctionDef) error {
+func (r *reader) trusted(ctx context.Context, oids []uint32, functions []schema.FunctionDef) error {
 	var owners []string
 	for _, f := range functions {
 		if f.Definer != "" {
@@ -155,7 +158,7 @@ func (r *reader) trusted(ctx context.Context, functions []schema.FunctionDef) er
 SELECT c.oid, o.rolname::text FROM pg_class c JOIN pg_roles o ON o.rolname = ANY($2::text[])
 WHERE c.oid = ANY($1::oid[]) AND has_table_privilege(o.oid, c.oid, 'SELECT')
   AND has_schema_privilege(o.oid, c.relnamespace, 'USAGE')
-  AND (NOT c.relrowsecurity OR o.rolsuper OR o.rolbypassrls OR NOT c.relforcerowsecurity AND pg_has_role(o.oid, c.relowner, 'USAGE'))`, r.oids, owners)
+  AND (NOT c.relrowsecurity OR o.rolsuper OR o.rolbypassrls OR NOT c.relforcerowsecurity AND pg_has_role(o.oid, c.relowner, 'USAGE'))`, oids, owners)
 	if err != nil {
 		return fmt.Errorf("owners of helper functions: %w", err)
 	}

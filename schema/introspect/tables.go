@@ -32,16 +32,19 @@ func partitions(tables string) string {
 // NULL for all but the key.
 func (r *reader) tables(ctx context.Context) error {
 	rows, err := r.tx.Query(ctx, `
-WITH RECURSIVE rel AS MATERIALIZED (SELECT c.oid FROM pg_class c WHERE `+annotated+`), `+r.cfg.reach("rel")+`, `+partitions("pg_class")+`
+WITH RECURSIVE wanted AS MATERIALIZED (SELECT c.oid, c.relkind FROM pg_class c WHERE c.oid = ANY($4::oid[])),
+rel AS MATERIALIZED (SELECT c.oid FROM pg_class c WHERE `+annotated+`), `+partitions("wanted")+`
 SELECT rel.oid IS NOT NULL, c.oid, n.nspname::text, c.relname::text, c.relkind, c.relpersistence, c.relispartition,
        c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
        coalesce((SELECT min(l.relreplident::text) FROM part JOIN pg_class l ON l.oid = part.oid
          WHERE part.root = c.oid AND l.relreplident <> 'f' AND c.relreplident = 'f'), c.relreplident::text)::"char",
-       pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, c.relfilenode,
+       pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity,
+       CASE c.relkind WHEN 'p' THEN coalesce((SELECT hashtext(string_agg(l.oid::text || ' ' || l.relfilenode::text, ',' ORDER BY l.oid))::bit(32)::bigint::oid
+         FROM part JOIN pg_class l ON l.oid = part.oid WHERE part.root = c.oid), 0::oid) ELSE c.relfilenode END,
        CASE WHEN rel.oid IS NULL THEN '' ELSE coalesce(d.description, '') END,
        cardinality($3::text[]) > 0 AND NOT coalesce(m.member, false), coalesce(m.partly, false), m.inserts IS TRUE,
        coalesce(m.entry, 0)
-FROM reach JOIN pg_class c ON reach.class = 'pg_class'::regclass AND c.oid = reach.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN rel ON rel.oid = c.oid
 LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 LEFT JOIN LATERAL (
@@ -52,8 +55,7 @@ LEFT JOIN LATERAL (
   WHERE p.pubname = ANY($3::text[]) AND p.pubinsert AND (p.puballtables OR r.oid IS NOT NULL OR s.oid IS NOT NULL)
   HAVING count(*) > 0
 ) m ON true
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-ORDER BY rel.oid IS NULL, array_position($1::text[], n.nspname::text), c.relname`, r.cfg.Schemas, r.cfg.All, nonNil(r.cfg.Publications))
+WHERE c.oid = ANY($4::oid[])`, r.cfg.Schemas, r.cfg.All, nonNil(r.cfg.Publications), r.oids)
 	if err != nil {
 		return fmt.Errorf("tables: %w", err)
 	}
@@ -64,30 +66,27 @@ ORDER BY rel.oid IS NULL, array_position($1::text[], n.nspname::text), c.relname
 		&t.Owner, &t.RowSecurity, &t.ForceRowSecurity, &t.Storage, &t.Comment, &t.Unpublished, &t.PartlyPublished,
 		&t.InsertsPublished, &t.Publication,
 	}, func() error {
-		r.table[t.OID] = len(r.db.Tables)
-		r.oids = append(r.oids, t.OID)
+		r.marked[t.OID] = annotated
 		r.db.Tables = append(r.db.Tables, t)
-		if annotated {
-			r.annotated++
-		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("tables: %w", err)
 	}
+	r.order()
 	return nil
 }
 
 // nonNil makes no list an empty array instead of NULL.
-func nonNil(s []string) []string { return append([]string{}, s...) }
+func nonNil[T any](s []T) []T { return append([]T{}, s...) }
 
-// partitions reads those of partitioned tables. A table's row type is as old as the table, so one
-// of the transaction that made it a partition came without rows; unless it was made, filled and
-// attached within one, which nothing in the catalog tells.
+// partitions reads those of partitioned tables. A table's row type is as old as the table, down to the
+// command that made it, and so are its columns; unless it is attached, which changes all of them.
 func (r *reader) partitions(ctx context.Context) error {
 	rows, err := r.tx.Query(ctx, `
 WITH RECURSIVE rel AS (SELECT c.oid, c.relkind FROM pg_class c WHERE c.oid = ANY($1::oid[])), `+partitions("rel")+`
-SELECT part.root, c.oid, t.xmin <> i.xmin FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_type t ON t.oid = c.reltype
+SELECT part.root, c.oid, t.xmin <> i.xmin OR NOT EXISTS (SELECT FROM pg_attribute a
+  WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.xmin = t.xmin AND a.cmin = t.cmin) FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_type t ON t.oid = c.reltype
 JOIN pg_inherits i ON i.inhrelid = part.oid WHERE NOT i.inhdetachpending ORDER BY 1, 2`, r.oids)
 	if err != nil {
 		return fmt.Errorf("partitions: %w", err)
@@ -123,11 +122,11 @@ func (r *reader) columns(ctx context.Context) error {
 	if err := r.readTypes(ctx, columns); err != nil {
 		return err
 	}
-	for i := range r.db.Tables {
-		t := &r.db.Tables[i]
-		t.Columns = r.bind(columns[t.OID])
+	for _, oid := range r.oids {
+		t := &r.db.Tables[r.table[oid]]
+		t.Columns = r.bind(columns[oid])
 		for k := range t.Columns {
-			if i >= r.annotated {
+			if !r.marked[oid] {
 				t.Columns[k].Comment = ""
 			}
 		}
@@ -158,7 +157,8 @@ SELECT a.attrelid, a.attname::text, a.attnum, a.atttypid, a.atttypmod,
          WHEN 'c' THEN coalesce(o.collcollate IN ('C', 'POSIX'), false) ELSE false END,
        coalesce(o.collisdeterministic, true), a.attcollation IN (0, 100), a.attstorage <> 'p',
        CASE WHEN has_schema_privilege(o.collnamespace, 'USAGE') THEN format('%I.%I', (SELECT n.nspname FROM pg_namespace n WHERE n.oid = o.collnamespace), o.collname) ELSE '' END,
-       CASE o.collprovider WHEN 'd' THEN $3 WHEN 'c' THEN coalesce(o.collctype IN ('C', 'POSIX'), false) ELSE false END
+       CASE o.collprovider WHEN 'd' THEN $3 WHEN 'c' THEN coalesce(o.collctype IN ('C', 'POSIX'), false) ELSE false END,
+       a.xmin::text::bigint::oid
 FROM pg_attribute a
 LEFT JOIN pg_collation o ON o.oid = a.attcollation
 LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
@@ -174,7 +174,7 @@ ORDER BY a.attrelid, a.attnum`, relations, r.binary, r.foldsBytes)
 	_, err = pgx.ForEachRow(rows, []any{
 		&relation, &c.Name, &c.Number, &c.typ, &c.Modifier, &c.NotNull, &c.Comment, &c.Generated,
 		&c.Expression, &c.CollationC, &c.Deterministic, &c.CollationDefault, &c.Toastable,
-		&c.Collation, &c.FoldsBytes,
+		&c.Collation, &c.FoldsBytes, &c.Version,
 	}, func() error {
 		c.CollationC = c.CollationC && r.utf8
 		out[relation] = append(out[relation], c)
@@ -189,11 +189,12 @@ ORDER BY a.attrelid, a.attnum`, relations, r.binary, r.foldsBytes)
 // policies reads those that count for SELECT (R01), and which versions of functions they call.
 func (r *reader) policies(ctx context.Context) error {
 	rows, err := r.tx.Query(ctx, `
-WITH RECURSIVE `+called(policyCalls)+`
-SELECT p.polrelid, p.polname::text, p.polpermissive, coalesce(pg_get_expr(p.polqual, p.polrelid), ''),
-       coalesce((SELECT md5(string_agg(f.oid::text || ':' || f.xmin::text, ',' ORDER BY f.oid))
-         FROM called JOIN pg_proc f ON f.oid = called.oid WHERE called.root = p.oid), '')
-FROM pg_policy p WHERE p.polrelid = ANY($1::oid[]) AND p.polcmd IN ('r', '*')
+WITH RECURSIVE `+called(policyCalls)+`, call AS (
+  SELECT called.root, md5(string_agg(f.oid::text || ':' || f.xmin::text, ',' ORDER BY f.oid)) AS versions
+  FROM called JOIN pg_proc f ON f.oid = called.oid GROUP BY called.root
+)
+SELECT p.polrelid, p.polname::text, p.polpermissive, coalesce(pg_get_expr(p.polqual, p.polrelid), ''), coalesce(call.versions, '')
+FROM pg_policy p LEFT JOIN call ON call.root = p.oid WHERE p.polrelid = ANY($1::oid[]) AND p.polcmd IN ('r', '*')
 ORDER BY p.polrelid, p.polname`, r.oids)
 	if err != nil {
 		return fmt.Errorf("policies: %w", err)

@@ -3,6 +3,7 @@ package introspect
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,12 +30,13 @@ const typesUsed = `
       WHERE t.typtype = 'c' AND f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped
   ) x(oid)`
 
-// readTypes reads the types of columns into r.types.
+// readTypes reads those types of columns into r.types that are not there.
 func (r *reader) readTypes(ctx context.Context, columns map[uint32][]column) error {
-	types, err := r.typeRows(ctx, distinctTypes(columns))
+	types, err := r.typeRows(ctx, r.newTypes(columns))
 	if err != nil {
 		return err
 	}
+	types = slices.DeleteFunc(types, func(t typeRow) bool { return r.types[t.OID] != nil })
 	var composites []uint32
 	for i := range types {
 		r.types[types[i].OID] = &types[i].Type
@@ -56,12 +58,12 @@ func (r *reader) readTypes(ctx context.Context, columns map[uint32][]column) err
 	return nil
 }
 
-func distinctTypes(columns map[uint32][]column) []uint32 {
+func (r *reader) newTypes(columns map[uint32][]column) []uint32 {
 	seen := map[uint32]bool{}
 	var out []uint32
 	for _, list := range columns {
 		for i := range list {
-			if t := list[i].typ; !seen[t] {
+			if t := list[i].typ; !seen[t] && r.types[t] == nil {
 				seen[t] = true
 				out = append(out, t)
 			}
