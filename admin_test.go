@@ -264,7 +264,8 @@ func TestMetricsTellWhatAnOperatorAsksAndNothingOfClients(t *testing.T) {
 	for _, want := range []string{
 		"rowtide_ready 1", "rowtide_stream_connected 1", "rowtide_subscriptions 51", "rowtide_sessions 1", `rowtide_connections{transport="websocket"} 1`,
 		"rowtide_slot_retained_bytes ", "rowtide_slot_confirmed_lag_bytes ", `rowtide_slot_status{status="reserved"} 1`, "rowtide_stream_lag_bytes ",
-		"rowtide_window_bytes ", "rowtide_window_seconds ", "rowtide_queue_bytes ", "rowtide_publish_delay_seconds ", "rowtide_dispatch_delay_seconds ",
+		"rowtide_window_bytes ", "rowtide_window_seconds ", "rowtide_queue_bytes ", "rowtide_queue_connections ", "rowtide_queue_fullest_bytes ", "rowtide_held_bytes ", "rowtide_stream_queue_messages ",
+		"rowtide_audit_queue_records ", "rowtide_publish_delay_seconds ", "rowtide_dispatch_delay_seconds ",
 		"rowtide_transactions_total 1", `rowtide_evaluations_total{way="none"}`, "rowtide_frames_total ", "rowtide_stream_silence_seconds ",
 		`rowtide_audit_records_total{event="subscribe"} 51`, "rowtide_tables 1", "go_goroutines ",
 	} {

@@ -72,6 +72,7 @@ func (m *meters) guard(r reading) {
 	for event, n := range events {
 		r.counter("audit_records_total", "Audit records, by event.", n, "event", string(event))
 	}
+	r.gauge("audit_queue_records", "Audit records that wait to be written.", float64(m.s.guard.audit.Queued()))
 	r.counter("audit_dropped_total", "Audit records that could not be kept.", dropped)
 	r.gauge("revocations", "Tokens and subjects that are revoked.", float64(m.s.guard.revoked.Len()))
 }
@@ -82,6 +83,7 @@ func (m *meters) stream(r reading, p *pipeline) {
 	r.gauge("stream_connected", "Whether the replication stream is connected.", truth(s.Connected))
 	r.counter("stream_connections_total", "Replication streams begun.", uint64(s.Connections)) //nolint:gosec // a count
 	r.gauge("stream_queue_bytes", "Received from Postgres and not yet handled.", float64(s.Queued))
+	r.gauge("stream_queue_messages", "The same in messages.", float64(s.QueuedMessages))
 	if !s.Heard.IsZero() {
 		r.gauge("stream_silence_seconds", "Since Postgres last said anything, keepalives included.", time.Since(s.Heard).Seconds())
 	}
@@ -176,6 +178,9 @@ func (m *meters) clients(r reading, p *pipeline) {
 	r.gauge("sessions", "Authenticated connections.", float64(d.Sessions))
 	r.gauge("subscriptions", "Running subscriptions.", float64(d.Subscriptions))
 	r.gauge("queue_bytes", "Waiting to be sent to clients.", float64(d.Queued))
+	r.gauge("queue_connections", "Connections that something waits for.", float64(d.Waiting))
+	r.gauge("queue_fullest_bytes", "The most that waits for one connection; over its bound it is closed.", float64(d.Fullest))
+	r.gauge("held_bytes", "Frames held until subscriptions have caught up.", float64(d.Held))
 	r.gauge("snapshots_running", "Snapshots being read.", float64(d.Snapshots))
 	r.gauge("replays_running", "Resumed subscriptions that read the window.", float64(d.Replays))
 	r.counter("frames_total", "Frames handed to clients' connections.", d.Frames)

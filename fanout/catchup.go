@@ -437,7 +437,7 @@ func (s *Subscription) takeHeld(announced bool) (handful, error) {
 			h.from = cdc.Position{Commit: f.pos.Commit, Seq: cdc.EndOfTransaction}
 		}
 	}
-	s.held, s.heldBytes = nil, 0
+	s.releaseLocked()
 	if !announced {
 		s.told = h.from
 	}

@@ -10,6 +10,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
+	"sync"
 	"sync/atomic"
 
 	"github.com/rowtide/rowtide/cdc"
@@ -48,7 +50,7 @@ type CursorCodec struct {
 // cursors are those of one history.
 type cursors struct {
 	block    cipher.Block
-	mac, ids []byte // keys
+	mac, ids *keyedHash
 	timeline uint32
 	forks    map[uint32]cdc.LSN
 }
@@ -106,7 +108,7 @@ func newCursors(c CursorConfig) (*cursors, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make cursor codec: %w", err)
 	}
-	return &cursors{block: block, mac: keys[1], ids: keys[2], timeline: c.Timeline, forks: c.Forks}, nil
+	return &cursors{block: block, mac: newKeyedHash(keys[1]), ids: newKeyedHash(keys[2]), timeline: c.Timeline, forks: c.Forks}, nil
 }
 
 // Encode gives the cursor of a position.
@@ -119,7 +121,7 @@ func (c *cursors) encode(p cdc.Position) string {
 	binary.BigEndian.PutUint32(plain[12:], c.timeline)
 	out := make([]byte, aes.BlockSize, cursorBytes)
 	c.block.Encrypt(out, plain[:])
-	out = append(out, sum(c.mac, out)[:cursorCheck]...)
+	out = append(out, c.mac.sum(out, cursorCheck)...)
 	return base64.RawURLEncoding.EncodeToString(out)
 }
 
@@ -132,7 +134,7 @@ func (c *cursors) decode(s string) (cdc.Position, error) {
 	if err != nil || len(raw) != cursorBytes || len(s) != cursorLen { // base64 takes line ends
 		return cdc.Position{}, ErrCursor
 	}
-	if !hmac.Equal(raw[aes.BlockSize:], sum(c.mac, raw[:aes.BlockSize])[:cursorCheck]) {
+	if !hmac.Equal(raw[aes.BlockSize:], c.mac.sum(raw[:aes.BlockSize], cursorCheck)) {
 		return cdc.Position{}, ErrCursor
 	}
 	var plain [aes.BlockSize]byte
@@ -148,11 +150,23 @@ func (c *cursors) decode(s string) (cdc.Position, error) {
 // TransactionID is the opaque id of the transaction with that commit LSN. It is no cursor.
 func (c *CursorCodec) TransactionID(commit cdc.LSN) string {
 	const idBytes = 12 // as many as installations have transactions, squared
-	return base64.RawURLEncoding.EncodeToString(sum(c.now.Load().ids, binary.BigEndian.AppendUint64(nil, uint64(commit)))[:idBytes])
+	return base64.RawURLEncoding.EncodeToString(c.now.Load().ids.sum(binary.BigEndian.AppendUint64(nil, uint64(commit)), idBytes))
 }
 
-func sum(key, data []byte) []byte {
-	h := hmac.New(sha256.New, key)
+// A keyedHash authenticates under one key. It keeps its hashes: there is a cursor in every frame, and to
+// make a hash costs more than to use it.
+type keyedHash struct{ hashes sync.Pool }
+
+func newKeyedHash(key []byte) *keyedHash {
+	return &keyedHash{sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+}
+
+// sum gives the first n bytes of the authentication code of data.
+func (k *keyedHash) sum(data []byte, n int) []byte {
+	h, _ := k.hashes.Get().(hash.Hash) // New makes nothing else
+	h.Reset()
 	h.Write(data)
-	return h.Sum(nil)
+	out := h.Sum(make([]byte, 0, sha256.Size))
+	k.hashes.Put(h)
+	return out[:n]
 }

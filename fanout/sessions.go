@@ -143,8 +143,10 @@ func (d *Dispatcher) EndSubscription(id uint64, err error) bool {
 // Stats are counts since the start, and what there is now.
 type Stats struct {
 	Sessions, Subscriptions int
-	// Queued are bytes that wait to be sent, or were handed to a transport and perhaps not sent.
-	Queued int
+	// Queued are bytes that wait to be sent, or were handed to a transport and perhaps not sent:
+	// Waiting sessions have some, one of them Fullest. Held are those of transactions that came while
+	// a subscription catches up.
+	Queued, Waiting, Fullest, Held int
 	// Snapshots and Replays are running.
 	Snapshots, Replays int
 	// Frames and Bytes were handed to transports.
@@ -160,6 +162,7 @@ type Stats struct {
 // A tally counts what a Dispatcher does.
 type tally struct {
 	frames, bytes atomic.Uint64
+	held          atomic.Int64
 	delay         atomic.Int64
 
 	mu      sync.Mutex
@@ -189,10 +192,14 @@ func (d *Dispatcher) Stats() Stats {
 	out := Stats{
 		Subscriptions: d.registry.len(), Snapshots: len(d.snapshots), Replays: d.depot.count(),
 		Frames: d.tally.frames.Load(), Bytes: d.tally.bytes.Load(), Position: d.Position(), Delay: time.Duration(d.tally.delay.Load()),
+		Held: int(d.tally.held.Load()),
 	}
 	for _, s := range d.roster.list() {
 		s.mu.Lock()
-		out.Sessions, out.Queued = out.Sessions+1, out.Queued+s.used
+		out.Sessions, out.Queued, out.Fullest = out.Sessions+1, out.Queued+s.used, max(out.Fullest, s.used)
+		if s.used > 0 {
+			out.Waiting++
+		}
 		s.mu.Unlock()
 	}
 	d.tally.mu.Lock()

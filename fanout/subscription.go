@@ -266,7 +266,7 @@ func (s *Subscription) attach(start cdc.Position) {
 
 func (s *Subscription) detachLocked() {
 	s.phase, s.told = detached, cdc.Position{}
-	s.held, s.heldBytes = nil, 0
+	s.releaseLocked()
 }
 
 // concerned tells whether the subscription gets what a transaction has for it. It does not, where
@@ -371,14 +371,23 @@ func (s *Subscription) accept(tx *cdc.Transaction, frames []frame, r run) (reaso
 // holdLocked keeps frames until the catching up is done. Where they are too many it gives up
 // and detaches: they are read again from the bus.
 func (s *Subscription) holdLocked(frames []frame) {
+	n := 0
 	for _, f := range frames {
-		s.heldBytes += len(f.payload)
+		n += len(f.payload)
 	}
+	s.heldBytes += n
+	s.d.tally.held.Add(int64(n))
 	if s.heldBytes > s.d.cfg.Limits.HeldBytes {
 		s.detachLocked()
 		return
 	}
 	s.held = append(s.held, frames...)
+}
+
+// releaseLocked lets go of what is held.
+func (s *Subscription) releaseLocked() {
+	s.d.tally.held.Add(-int64(s.heldBytes))
+	s.held, s.heldBytes = nil, 0
 }
 
 func (s *Subscription) enqueueLocked(r run) bool {

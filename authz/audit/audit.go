@@ -120,6 +120,15 @@ func (l *Log) Counts() (byEvent map[authz.Event]uint64, dropped uint64) {
 	return maps.Clone(l.counts), dropped
 }
 
+// Queued is how many records wait to be written, for all sinks.
+func (l *Log) Queued() int {
+	n := 0
+	for _, lane := range l.lanes {
+		n += len(lane.queue)
+	}
+	return n
+}
+
 // Run writes until ctx ends, and then what is queued, within a bound. No sink waits for another.
 func (l *Log) Run(ctx context.Context) error {
 	var wg sync.WaitGroup

@@ -112,11 +112,11 @@ func (q *queue) take(back *slab) *slab {
 	return s
 }
 
-// bytes is the size of what waits.
-func (q *queue) bytes() int {
+// depth is how much waits.
+func (q *queue) depth() (bytes, messages int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.filling.data)
+	return len(q.filling.data), len(q.filling.items)
 }
 
 // signal leaves a token in a channel that holds one.

@@ -116,8 +116,8 @@ type State struct {
 	Confirmed, ServerEnd cdc.LSN
 	// Heard is when the server last said anything.
 	Heard time.Time
-	// Queued is what has been received ahead of the handler, in bytes.
-	Queued int
+	// Queued is what has been received ahead of the handler, in bytes; QueuedMessages in messages.
+	Queued, QueuedMessages int
 	// Connections counts the streams begun.
 	Connections int
 	// Created tells that the slot was made by this Consumer: what committed before is not in it.
@@ -338,7 +338,7 @@ func (c *Consumer) follow(ctx context.Context, s *stream, from cdc.LSN, created 
 	defer c.mu.Unlock()
 	s.report(&c.state)
 	c.stream = nil
-	c.state.Connected, c.state.Queued = false, 0
+	c.state.Connected, c.state.Queued, c.state.QueuedMessages = false, 0, 0
 	return err
 }
 

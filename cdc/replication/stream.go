@@ -98,7 +98,7 @@ func since(at *atomic.Int64) time.Duration { return time.Duration(time.Now().Uni
 func (s *stream) report(st *State) {
 	st.Heard = time.Unix(0, s.heard.Load())
 	st.Confirmed, st.ServerEnd = cdc.LSN(s.confirmed.Load()), cdc.LSN(s.serverEnd.Load())
-	st.Queued = s.queue.bytes()
+	st.Queued, st.QueuedMessages = s.queue.depth()
 }
 
 // errServerEnded is the orderly end of a stream, at a shutdown for instance.

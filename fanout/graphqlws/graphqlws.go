@@ -163,7 +163,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.ws = ws
 	if full == nil {
-		c.serve()
+		c.serve() //nolint:contextcheck // it outlives the request
 		return
 	}
 	h.denied(address, string(schema.LimitExceeded))
