@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -355,5 +358,42 @@ func TestSlowAndLargeHeadersAreRefused(t *testing.T) {
 	}
 	if text, err := io.ReadAll(slow); err != nil {
 		t.Errorf("headers that do not come: %v after %q, want the connection closed", err, text)
+	}
+}
+
+// TestAHashIsNoDocument asks by the hash of a persisted query, of one that was asked before too:
+// nothing is remembered by hashes, and nothing is run without its document.
+//
+// Covers S18.
+func TestAHashIsNoDocument(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	s := start(t, settings(t, db, role))
+	ana := token(t, role, map[string]any{"sub": "ana"})
+	const document = "subscription { notes { kind rowId key { id } row { id } cursor reason } }"
+	hash := sha256.Sum256([]byte(document))
+	extensions := fmt.Sprintf(`{"persistedQuery":{"version":1,"sha256Hash":"%x"}}`, hash)
+	address := "http://" + s.addr + "/graphql"
+	if _, text := call(t, http.MethodPost, address, `{"query":"{ rowtide { version } }","extensions":`+extensions+`}`, "Authorization", "Bearer "+ana, "Content-Type", "application/json"); !strings.Contains(text, `"version"`) {
+		t.Errorf("a document with a hash that is not its own: %s", text)
+	}
+	c := s.dial(t, role, map[string]any{"sub": "ana"})
+	if err := c.Subscribe(t.Context(), "1", document, nil); err != nil {
+		t.Fatal(err)
+	}
+	if f := next(t, c); f.Kind != "LIVE" {
+		t.Fatalf("got %s, want LIVE", f.Kind)
+	}
+	for _, accept := range []string{"application/json", "application/graphql-response+json", "text/event-stream", "multipart/mixed;subscriptionSpec=1.0"} {
+		status, text := call(t, http.MethodPost, address, `{"extensions":`+extensions+`}`, "Authorization", "Bearer "+ana, "Content-Type", "application/json", "Accept", accept)
+		if status != http.StatusBadRequest || strings.Contains(text, "data") {
+			t.Errorf("a hash alone, for %s: %d %s", accept, status, text)
+		}
+		status, text = call(t, http.MethodGet, address+"?extensions="+url.QueryEscape(extensions), "", "Authorization", "Bearer "+ana, "Accept", accept)
+		if status != http.StatusBadRequest || strings.Contains(text, "data") {
+			t.Errorf("a hash alone in the URL, for %s: %d %s", accept, status, text)
+		}
 	}
 }

@@ -141,7 +141,7 @@ func TestPolicyThatRewritesClaimsChangesNobodysAnswer(t *testing.T) {
 	}
 }
 
-// Covers S53.
+// Covers S53, R38.
 func TestAlternatingRolesGetTheirOwnPlans(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 3, three+`CREATE TABLE member (who text, of_role text); INSERT INTO member VALUES ('u1', '{0}'), ('u2', '{1}'), (NULL, '{2}');

@@ -160,16 +160,14 @@ func deploy(t *testing.T, addr string, args []string) (stop func()) {
 	}
 }
 
-// TestStockClientsFollowTheProgram has every stock client follow the program as it is installed:
-// a subscription from end to end, a deploy (SIGTERM, and a new process) that it gets over by its
-// cursor with nothing told twice or missed, and an error.
-func TestStockClientsFollowTheProgram(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t, `
+// installedNotes is a database that setup was run in, with a table to follow, and what serve takes.
+func installedNotes(t *testing.T) (db *pgtest.DB, role string, args []string) {
+	t.Helper()
+	db = pgtest.New(t, `
 CREATE TABLE notes (id int PRIMARY KEY, text text NOT NULL);
 COMMENT ON TABLE notes IS '@subscribe(rowSecurity: NOT_REQUIRED)';
 INSERT INTO notes VALUES (0, 'old')`)
-	role := db.Role(t, "web_user")
+	role = db.Role(t, "web_user")
 	db.Exec(t, "GRANT SELECT ON notes TO "+role)
 	report, err := rowtide.Setup(t.Context(), rowtide.SetupConfig{
 		AdminURL: db.Admin, Roles: []string{role}, Login: "login_" + db.Name, Slot: "slot_" + db.Name, Yes: true,
@@ -178,8 +176,16 @@ INSERT INTO notes VALUES (0, 'old')`)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { dropLogin(t, db) })
+	return db, role, []string{"--database-url", report.DatabaseURL, "--roles", role, "--jwt-secret", testSecret, "--slot", "slot_" + db.Name}
+}
+
+// TestStockClientsFollowTheProgram has every stock client follow the program as it is installed:
+// a subscription from end to end, a deploy (SIGTERM, and a new process) that it gets over by its
+// cursor with nothing told twice or missed, and an error.
+func TestStockClientsFollowTheProgram(t *testing.T) {
+	t.Parallel()
+	db, role, args := installedNotes(t)
 	addr, token := freePort(t), tokenOf(t, testSecret, role, time.Hour)
-	args := []string{"--database-url", report.DatabaseURL, "--roles", role, "--jwt-secret", testSecret, "--slot", "slot_" + db.Name}
 	stop := deploy(t, addr, args)
 
 	var all []*follower

@@ -113,7 +113,7 @@ func TestDuplicateIDCloses4409AndEndsTheFirst(t *testing.T) {
 	eventually(t, "no subscription is left", func() bool { return p.dispatcher.Subscriptions() == 0 })
 }
 
-// Covers S09.
+// Covers S09, S18.
 func TestInvalidMessagesClose(t *testing.T) {
 	t.Parallel()
 	p := open(t, graphqlws.Config{}, fanout.Limits{})
@@ -136,6 +136,7 @@ func TestInvalidMessagesClose(t *testing.T) {
 		"empty id":              {websocket.MessageText, `{"type":"subscribe","id":"","payload":{"query":"x"}}`, 4400},
 		"long id":               {websocket.MessageText, `{"type":"complete","id":"` + strings.Repeat("x", 129) + `"}`, 4400},
 		"no query":              {websocket.MessageText, `{"type":"subscribe","id":"1","payload":{}}`, 4400},
+		"a hash for a query":    {websocket.MessageText, `{"type":"subscribe","id":"1","payload":{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"00"}}}}`, 4400},
 		"variables":             {websocket.MessageText, `{"type":"subscribe","id":"1","payload":{"query":"x","variables":[]}}`, 4400},
 		"operationName":         {websocket.MessageText, `{"type":"subscribe","id":"1","payload":{"query":"x","operationName":1}}`, 4400},
 		"deep":                  {websocket.MessageText, `{"type":"ping","payload":` + strings.Repeat("[", 60000), 4400},
