@@ -333,6 +333,46 @@ func TestComesBackWhenTheServiceIsKilled(t *testing.T) {
 	b.until(`value('subscriber 1', 1, 'title') === 'After the fall' && value('subscriber 2', 1, 'title') === 'After the fall'`)
 }
 
+// A token that expires ends its socket; another one of the same user goes on behind the cursor, with
+// what was missed and no new snapshot. One of somebody else begins anew.
+func TestAnotherTokenGoesOnWhereOneHasExpired(t *testing.T) {
+	s := newService(t)
+	s.start()
+	b := open(t, s.page, desktop("light"))
+	b.loseSockets() // the service refuses those without a token
+	b.until(`state('this subscriber') === 'Refused'`)
+	enter := func(token string) {
+		t.Helper()
+		b.click(`document.querySelector('.token input')`)
+		eval[bool](b, `(document.querySelector('.token input').value = '', true)`)
+		b.press(token)
+		b.press(kb.Enter)
+	}
+	enter(s.tokenFor("ana", time.Second)) // and the leeway of 30 s
+	b.until(`[...$('table').options].some((o) => o.textContent === 'tasks')`)
+	b.choose(`$('table')`, "tasks")
+	b.until(`ids('this subscriber') === '1,2,3' && state('this subscriber') === 'Live'`)
+	late := time.After(time.Minute)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for !eval[bool](b, `state('this subscriber') === 'Refused'`) {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("the token does not expire")
+		}
+	}
+	b.holds(`document.body.innerText.includes('token has expired (4403)')`)
+	b.holds(`ids('this subscriber') === '1,2,3'`)
+	write(t, s.database, `UPDATE tasks SET title = 'Missed meanwhile' WHERE id = 1`)
+	write(t, s.database, `DELETE FROM tasks WHERE id = 2`)
+	enter(s.token("ana"))
+	b.until(`state('this subscriber') === 'Live' && value('this subscriber', 1, 'title') === 'Missed meanwhile' && ids('this subscriber') === '1,3'`)
+	b.holds(`frames('this subscriber').filter((frame) => frame.startsWith('RESET')).length === 1`)
+	enter(s.token("ben"))
+	b.until(`state('this subscriber') === 'Live' && ids('this subscriber') === '1,4,5'`)
+}
+
 // A service is `rowtide serve` as a process, on one port through all its lives.
 type service struct {
 	t                       *testing.T
@@ -405,9 +445,11 @@ func (s *service) status(path string) int {
 	return response.StatusCode
 }
 
-func (s *service) token(user string) string {
+func (s *service) token(user string) string { return s.tokenFor(user, time.Hour) }
+
+func (s *service) tokenFor(user string, life time.Duration) string {
 	s.t.Helper()
-	token, err := rowtide.Token(rowtide.Config{JWTSecret: s.secret}, demo.Role, json.RawMessage(`{"sub":"`+user+`"}`), time.Hour)
+	token, err := rowtide.Token(rowtide.Config{JWTSecret: s.secret}, demo.Role, json.RawMessage(`{"sub":"`+user+`"}`), life)
 	if err != nil {
 		s.t.Fatal(err)
 	}

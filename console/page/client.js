@@ -3,7 +3,8 @@
 // variables.after up to date goes on where it was.
 
 // After these the server would only refuse again: the fault is ours (see the README's table).
-const FINAL = new Set([4400, 4401, 4403, 4406, 4409, 4429]);
+const FINAL = new Set([4400, 4401, 4406, 4409, 4429]);
+const COME_BACK = 4403; // unless the token that was just brought has expired
 const FIRST_WAIT = 300, LONGEST_WAIT = 8_000, PING_EVERY = 12_000, PONG_WITHIN = 8_000; // ms
 
 export class Client {
@@ -101,10 +102,11 @@ export class Client {
 
   #lost(event = { code: 1006, reason: 'the server does not answer' }) {
     const socket = this.#socket;
+    const letIn = this.#acknowledged;
     this.#socket = undefined;
     socket?.close();
     this.#quiet();
-    if (FINAL.has(event.code)) {
+    if (FINAL.has(event.code) || event.code === COME_BACK && !letIn) {
       this.#ended = true;
       this.#onstate('refused', { code: event.code, reason: event.reason });
       return;

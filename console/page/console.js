@@ -132,7 +132,6 @@ function enter(pane) {
   const user = users.find((each) => each.name === name);
   pane.call(name);
   pane.user = name;
-  pane.token = user.token;
   pane.who.querySelector('.teams').textContent = user.teams.join(', ');
   begin(pane, user.token);
 }
@@ -144,22 +143,47 @@ function askToken(pane) {
   input.oninput = () => { pane.who.querySelector('.claims').textContent = claims(input.value); };
   form.onsubmit = (event) => {
     event.preventDefault();
-    begin(pane, input.value.trim().replace(/^Bearer\s+/i, ''));
+    const token = input.value.trim().replace(/^Bearer\s+/i, '');
+    const same = pane.refused && pane.token && says(pane.token) === says(token);
+    same ? renew(pane, token) : begin(pane, token);
   };
+}
+
+// renew goes on behind the cursor, with a token that says the same of its subscriber.
+function renew(pane, token) {
+  if (offline) setOffline(false);
+  pane.token = token;
+  pane.renew(token);
 }
 
 function begin(pane, token) {
   if (offline) setOffline(false);
+  pane.token = token;
   if (text) pane.follow(text, tables.get(tableOf(text)));
   pane.connect(token);
+}
+
+// decode gives the claims of a token.
+function decode(token) {
+  const bytes = Uint8Array.from(atob(token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/')), (c) => c.charCodeAt(0));
+  return JSON.parse(new TextDecoder().decode(bytes));
+}
+
+// says is what a token says of its subscriber, beside when it was made and ends.
+function says(token) {
+  try {
+    const { exp, iat, nbf, jti, ...rest } = decode(token);
+    return JSON.stringify(Object.entries(rest).sort());
+  } catch {
+    return token;
+  }
 }
 
 // claims is what a token says of itself; only the service can tell whether it is true.
 function claims(token) {
   if (!token.trim()) return 'It stays in this page’s memory, and goes to this service alone.';
   try {
-    const bytes = Uint8Array.from(atob(token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/')), (c) => c.charCodeAt(0));
-    const { exp, ...rest } = JSON.parse(new TextDecoder().decode(bytes));
+    const { exp, ...rest } = decode(token);
     const until = exp ? `${exp * 1000 < Date.now() ? 'expired' : 'until'} ${new Date(exp * 1000).toLocaleString()}` : '';
     return [...Object.entries(rest).map(([name, value]) => `${name}: ${typeof value === 'object' ? JSON.stringify(value) : value}`), until]
       .filter(Boolean).slice(0, 6).join(' · ');
@@ -168,15 +192,17 @@ function claims(token) {
   }
 }
 
-// refused: a demo that was started anew knows its old tokens no more, but gives new ones.
+// refused: a demo gives new tokens, where the old ones have expired (4403) or it was started anew.
 let renewing;
-async function refused(pane) {
+async function refused(pane, { code }) {
   if (!users) return;
   renewing ??= import('./demo.js').then(({ session }) => session())
     .then((fresh) => { users = fresh.users; }, () => {}) // the refusal stands in the side already
     .finally(() => { renewing = undefined; });
   await renewing;
-  if (users.find(({ name }) => name === pane.user)?.token !== pane.token) enter(pane);
+  const token = users.find(({ name }) => name === pane.user)?.token;
+  if (token === pane.token) return;
+  code === 4403 ? renew(pane, token) : enter(pane);
 }
 
 // ---- all of it ----

@@ -45,6 +45,12 @@ export class Pane {
     this.resume();
   }
 
+  // renew opens a socket with another token of the same subscriber, and goes on.
+  renew(token) {
+    this.#token = token;
+    this.resume();
+  }
+
   // resume opens a socket, and goes on behind the last cursor where there is one.
   resume() {
     this.#client?.close();
@@ -142,6 +148,7 @@ export class Pane {
         break;
       case 'open':
         this.#say('');
+        this.refused = false;
         this.#show(this.#query ? 'loading' : 'idle');
         this.#learn();
         break;
@@ -151,6 +158,7 @@ export class Pane {
         break;
       case 'refused':
         this.#show('refused');
+        this.refused = true;
         this.#say(`${why.reason || 'The service refuses this connection'} (${why.code})`);
         this.onrefused(this, why);
     }
