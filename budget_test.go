@@ -105,7 +105,7 @@ COMMENT ON TABLE notes IS '@subscribe'`, tt.policy))
 			// It comes back as it is told to, as often as it takes, and misses nothing.
 			eventually(t, "it has what it missed", func() bool {
 				again := follow("tenant", tt.where, map[string]any{"after": got.cursor})
-				defer again.CloseNow()
+				defer func() { _ = again.CloseNow() }()
 				more := read(t, again, "notes", tt.rows-len(got.ids))
 				got.ids = append(got.ids, more.ids...)
 				if more.cursor != "" {

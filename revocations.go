@@ -167,6 +167,6 @@ func (r *revocations) tell(ctx context.Context, what string, err error) {
 	r.trouble[what] = err != nil
 	r.mu.Unlock()
 	if err != nil && !was {
-		r.log.Warn(what, "error", err)
+		r.log.Warn("revocations are in trouble", "what", what, "error", err)
 	}
 }

@@ -305,7 +305,7 @@ func counts(v []authz.Verdict) (visible, hidden, undecided int) {
 			visible++
 		case authz.Hidden:
 			hidden++
-		case authz.Undecided:
+		case authz.Undecided, authz.Overspent:
 			undecided++
 		}
 	}
@@ -317,7 +317,7 @@ func want(t testing.TB, what string, got []authz.Verdict, letters string) {
 	t.Helper()
 	var b strings.Builder
 	for _, v := range got {
-		b.WriteByte("?vhu"[v])
+		b.WriteByte("?vhuo"[v])
 	}
 	if b.String() != letters {
 		t.Errorf("%s: verdicts %s, want %s", what, b.String(), letters)
