@@ -187,7 +187,8 @@ func (c *counter) read(ctx context.Context, socket *client.Client, until string)
 
 // TestASnapshotWhoseConnectionsDieIsWholeAllTheSame ends the sessions that read a snapshot, several
 // times while a client takes it: it goes on with the next portion, or starts over behind a RESET. The
-// client has each row once, and all of them.
+// client has each row once, and all of them. Either would do here, so what does not end the snapshot
+// with the first connection is seen by TestSnapshotThatCannotBeReadIsTriedAgainAndThenGivenUp alone.
 //
 // Covers C105.
 func TestASnapshotWhoseConnectionsDieIsWholeAllTheSame(t *testing.T) {

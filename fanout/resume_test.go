@@ -142,7 +142,7 @@ func TestSnapshotWaitsForWhatWasDispatchedBeforeIt(t *testing.T) {
 	})
 }
 
-// Covers C121.
+// Covers C105, C121.
 func TestSnapshotThatCannotBeReadIsTriedAgainAndThenGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -171,6 +171,10 @@ func TestAlternatingRolesGetTheirOwnPlans(t *testing.T) {
 	}
 }
 
+// TestEachPrincipalIsAnsweredForItself asks for several principals at once. Each is assumed before
+// its own question, and what the question ran under is read back behind it (compare): with either
+// one alone, nobody gets the answer of another.
+//
 // Covers S54.
 func TestEachPrincipalIsAnsweredForItself(t *testing.T) {
 	t.Parallel()
