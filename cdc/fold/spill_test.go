@@ -283,6 +283,9 @@ func TestOverTheQuotaThereIsAGap(t *testing.T) {
 		for range 2 {
 			f.Begin()
 			fill(f)
+			if f.spill(); f.disk.size() > quota {
+				t.Errorf("quota for less than %s: %d bytes are on disk, the quota is %d", name, f.disk.size(), quota)
+			}
 			if got := told(t, f); !slices.Equal(got, []string{"gap a transaction_size"}) {
 				t.Errorf("quota for less than %s: got %q", name, got)
 			}
