@@ -84,7 +84,8 @@ func hostileRequests() map[string]schema.Request {
 	return out
 }
 
-// Every hostile request is refused, soon and without much memory.
+// Every hostile request is refused, soon and without much memory. The limits overlap here:
+// TestLimitsAreExact sees each go.
 //
 // Covers S15, S16, S39.
 func TestHostileRequestsAreRefusedCheaply(t *testing.T) { //nolint:paralleltest // it measures
