@@ -1,6 +1,8 @@
 package rls
 
 import (
+	"time"
+
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/schema"
@@ -43,4 +45,31 @@ func (g *Postgres) Read(t *schema.Table, role string) bool {
 		}
 	}
 	return true
+}
+
+// KeptBytes is what is kept for policies, as it is counted, and as it is found by going through it.
+func (g *Postgres) KeptBytes() (counted, found int) {
+	s := g.keeps
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, k := range s.tables {
+		for _, c := range k.recorded {
+			found += c.row.Size() + changeBytes
+		}
+		if k.rows == nil {
+			continue
+		}
+		found += len(k.rows.log) * changeBytes
+		for _, e := range k.rows.entries {
+			found += e.size()
+		}
+	}
+	return s.bytes, found
+}
+
+// Age lets the history get older.
+func (g *Postgres) Age(now time.Time) {
+	g.keeps.mu.Lock()
+	defer g.keeps.mu.Unlock()
+	g.keeps.age(now)
 }

@@ -33,6 +33,12 @@ type follower struct {
 // follow publishes the tables and makes a service that keeps what policies ask.
 func (w *world) follow(t testing.TB, published ...string) *follower {
 	t.Helper()
+	return w.followWithin(t, 0, published...)
+}
+
+// followWithin is follow within a number of bytes, 0 for the default.
+func (w *world) followWithin(t testing.TB, most int, published ...string) *follower {
+	t.Helper()
 	rows, err := os.ReadFile("../../migrations/sql/0003_rows.up.sql")
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +58,7 @@ func (w *world) follow(t testing.TB, published ...string) *follower {
 	f := &follower{world: w, space: "public", slot: "rls_" + w.db.Name, decoder: pgoutput.NewDecoder(), tables: map[uint32]*schema.Table{}}
 	f.g = w.newJudge(t, func(c *rls.Config) {
 		c.Compile, c.Sets, c.Publication, c.Logger = true, true, "p", slog.New(slog.DiscardHandler)
+		c.SetBytes = most
 	})
 	if f.conn, err = pgx.Connect(t.Context(), w.db.Admin); err != nil {
 		t.Fatal(err)
