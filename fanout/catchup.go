@@ -367,7 +367,7 @@ func (c *chase) give(ctx context.Context, f *frame) error {
 	if err != nil {
 		return err
 	}
-	frames, _, reason := c.s.unseen(&f.shift.of.w.batch.Transaction, frames)
+	frames, reason := c.s.unseen(&f.shift.of.w.batch.Transaction, frames)
 	if reason != "" {
 		return errResync{reason}
 	}

@@ -96,10 +96,11 @@ func (c *class) deliver(tx *cdc.Transaction, frames []frame) {
 	}
 }
 
-// appendConcerned appends the members that get what a transaction has for the class.
-func (c *class) appendConcerned(to []*Subscription, tx *cdc.Transaction) []*Subscription {
+// concernedMembers gives the members that get what a transaction has for the class.
+func (c *class) concernedMembers(tx *cdc.Transaction) []*Subscription {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var to []*Subscription
 	for _, s := range c.members {
 		if s.concerned(tx) {
 			to = append(to, s)

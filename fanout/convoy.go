@@ -279,7 +279,7 @@ func (v *convoy) deliver(b *cdc.Batch) {
 // follows.
 func (v *convoy) finish(m *moved, l *convoyLane, b *cdc.Batch) {
 	if l.effect != authz.RowsMoved {
-		l.lane.finish(v.w)
+		l.finish(v.w)
 		return
 	}
 	sl := m.add(l.view, v.w.cursors, b)

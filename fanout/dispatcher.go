@@ -391,7 +391,7 @@ func (d *Dispatcher) resyncTable(b *cdc.Batch, t *table, reason string) {
 func (d *Dispatcher) resyncClass(b *cdc.Batch, l *lane, reason string) {
 	l.tail = nil
 	delete(d.tailed, l)
-	for _, s := range l.class.appendConcerned(nil, &b.Transaction) {
+	for _, s := range l.class.concernedMembers(&b.Transaction) {
 		delete(d.carried, s)
 		d.resync(s, reason)
 	}
@@ -414,7 +414,7 @@ func (d *Dispatcher) deliver(b *cdc.Batch, l *lane, last bool) {
 		delete(d.tailed, l)
 	}
 	if len(d.carried) > 0 && (l.tail != nil || len(l.frames) > 0) {
-		for _, s := range l.class.appendConcerned(nil, &b.Transaction) {
+		for _, s := range l.class.concernedMembers(&b.Transaction) {
 			d.handOn(b, s, false)
 		}
 	}

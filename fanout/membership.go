@@ -74,7 +74,7 @@ func (d *Dispatcher) dropCarried(b *cdc.Batch, c *class) {
 	if len(d.carried) == 0 {
 		return
 	}
-	for _, s := range c.appendConcerned(nil, &b.Transaction) {
+	for _, s := range c.concernedMembers(&b.Transaction) {
 		if d.carried[s] != nil {
 			delete(d.carried, s)
 			d.resync(s, reasonMembership)
@@ -114,7 +114,7 @@ func (d *Dispatcher) effects(t *schema.Table, commit cdc.LSN, classes []*class) 
 // resync: behind all frames of the transaction, and before anything of the next one (S56).
 func (d *Dispatcher) shift(b *cdc.Batch) {
 	for _, c := range d.unknown {
-		for _, s := range c.appendConcerned(nil, &b.Transaction) {
+		for _, s := range c.concernedMembers(&b.Transaction) {
 			d.log.Debug("what policies ask is judged in another way from here on", slog.Uint64("commit", uint64(b.Commit)))
 			if !s.holdResync(b, reasonMembership) {
 				d.resync(s, reasonMembership)
@@ -123,7 +123,7 @@ func (d *Dispatcher) shift(b *cdc.Batch) {
 	}
 	for c, l := range d.moved.lanes {
 		f := frame{shift: l, pos: b.Position(), xid: b.XID}
-		for _, s := range c.appendConcerned(nil, &b.Transaction) {
+		for _, s := range c.concernedMembers(&b.Transaction) {
 			if s.holdShift(f) {
 				d.enqueue(s, plan{behind: l.behind()})
 			}

@@ -75,7 +75,7 @@ func (c *chase) take(ctx context.Context, g *gift) error {
 	if n > 0 && frames[n-1].shift != nil {
 		n--
 	}
-	out, _, reason := c.s.unseen(&g.tx, frames[:n])
+	out, reason := c.s.unseen(&g.tx, frames[:n])
 	if reason != "" {
 		return errResync{reason}
 	}
@@ -92,10 +92,11 @@ func (c *chase) take(ctx context.Context, g *gift) error {
 }
 
 // unseen gives the frames of a transaction that the snapshot does not have.
-func (s *Subscription) unseen(tx *cdc.Transaction, frames []frame) ([]frame, run, string) {
+func (s *Subscription) unseen(tx *cdc.Transaction, frames []frame) (out []frame, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unseenLocked(tx, frames, run{})
+	out, _, reason = s.unseenLocked(tx, frames, run{})
+	return out, reason
 }
 
 // A gift is what a convoy has of one batch for one subscription.

@@ -51,7 +51,7 @@ func (c *club) change(joins []join, writes ...write) {
 	c.mu.Lock()
 	c.world.mu.Lock()
 	for _, j := range joins {
-		j.commit = c.world.commit + 16 // what publish gives
+		j.commit = c.commit + 16 // what publish gives
 		c.joins = append(c.joins, j)
 	}
 	c.world.mu.Unlock()
@@ -130,7 +130,7 @@ func (c *club) Near(ctx context.Context, _ *schema.Table, _ cdc.LSN, _ []*authz.
 	for _, r := range c.states[c.visible] {
 		rows = append(rows, r)
 	}
-	end := c.world.commit + 1
+	end := c.commit + 1
 	c.near++
 	c.world.mu.Unlock()
 	if len(rows) > most {
