@@ -44,6 +44,9 @@ type fuzzTable struct {
 	hit    map[string]bool
 	reread bool
 	ddl    int
+	// moved tells that the table has another file since, or did the round before: nothing announces that, so
+	// it may be found beside a later change of a column, and looks like a rewritten one.
+	moved, movedBefore bool
 }
 
 // A ddlFuzz makes random schema changes and writes on one connection.
@@ -217,6 +220,7 @@ func (z *ddlFuzz) change(x *fuzzTable) {
 		z.exec("CREATE INDEX ON " + x.name + " (" + c.name + ")")
 	case 14:
 		z.exec("TRUNCATE " + x.name)
+		x.moved = true
 	case 15:
 		z.exec("ALTER TYPE pair ADD ATTRIBUTE more int; ALTER TYPE pair DROP ATTRIBUTE more")
 		z.touchAll()
@@ -229,6 +233,7 @@ func (z *ddlFuzz) change(x *fuzzTable) {
 		}
 	default:
 		z.exec("VACUUM FULL " + x.name)
+		x.moved = true
 	}
 }
 
@@ -311,7 +316,7 @@ func (z *ddlFuzz) judge(sub *fuzzSub) {
 	// Of two changes in one go, of whatever tables, rows between are read by the catalog of the
 	// second: where they do not fit it, the subscriptions of that table read them anew.
 	between := x.ddl > 0 && z.ddl() > 1
-	if len(sub.resets) > 0 && !x.reread && !between {
+	if len(sub.resets) > 0 && !x.reread && !between && !x.moved && !x.movedBefore {
 		z.t.Errorf("%v of %s were reset for %v though nothing of them changed\n%s", sub.names, x.name, sub.resets, z.history())
 	}
 	sub.resets = nil
@@ -351,6 +356,7 @@ func TestSchemaChangesDisturbOnlyWhomTheyConcern(t *testing.T) {
 		for _, x := range z.tables {
 			clear(x.hit)
 			x.reread, x.ddl = false, 0
+			x.moved, x.movedBefore = false, x.moved
 		}
 		for _, x := range z.tables {
 			have := slices.DeleteFunc(slices.Clone(subs), func(s *fuzzSub) bool { return s.table != x })
