@@ -80,6 +80,8 @@ var operatorsOf = map[string][]string{
 	"citext": {"eq", "ne", "in", "notIn", "lt", "lte", "gt", "gte", "like", "ilike"},
 	"list":   {"isNull", "eq", "ne", "in", "notIn", "contains", "contains"},
 	"json":   {"isNull", "eq", "ne", "in", "notIn", "contains", "contains", "contains"},
+	"hstore": {"isNull", "eq", "ne", "in", "notIn", "contains", "contains"},
+	"range":  {"isNull", "contains", "contains", "contains"},
 }
 
 var sqlOperators = map[string]string{
@@ -92,6 +94,9 @@ func (w *wheres) leaf(i int) (api, sql string, ok bool) {
 	ops := operatorsOf[k.ops]
 	op := ops[w.r.IntN(len(ops))]
 	typ := plainType(k.sql)
+	if k.ops == "range" {
+		typ = elementOf[k.sql]
+	}
 	switch op {
 	case "isNull":
 		if w.r.IntN(2) == 0 {
@@ -126,6 +131,33 @@ func (w *wheres) leaf(i int) (api, sql string, ok bool) {
 	return fmt.Sprintf(`{%q:%s}`, op, a), c + " " + sqlOperators[op] + " " + sqlText(s) + "::" + typ, ok
 }
 
+var elementOf = map[string]string{
+	"int4range": "int4", "int8range": "int8", "numrange": "numeric", "tsrange": "timestamp", "tstzrange": "timestamptz", "daterange": "date",
+	"int4multirange": "int4", "nummultirange": "numeric", "datemultirange": "date",
+}
+
+// bound takes a bound of a range, or of one in a multirange.
+func (w *wheres) bound(v json.RawMessage, k kind) (api, text string, ok bool) {
+	if k.lists {
+		list := elements(v)
+		if len(list) == 0 {
+			return "", "", false
+		}
+		v = list[w.r.IntN(len(list))]
+	}
+	b := object(v)[[]string{"lower", "upper"}[w.r.IntN(2)]]
+	if isNull(b) {
+		return "", "", false
+	}
+	switch elementOf[k.sql] {
+	case "int4":
+		return string(b), bare(b), true
+	case "int8", "numeric":
+		return string(b), plain(b), true
+	}
+	return string(b), moment(b), true
+}
+
 // pattern is one that a row's value is near to, or any.
 func (w *wheres) pattern(i int) string {
 	if v := w.rows[w.r.IntN(len(w.rows))][w.table.column(i)]; !isNull(v) && len(v) < 200 && w.r.IntN(2) == 0 {
@@ -146,6 +178,18 @@ func (w *wheres) operand(i int, op string) (api, text string, ok bool) {
 	v := w.rows[w.r.IntN(len(w.rows))][w.table.column(i)]
 	if isNull(v) || len(v) > 2000 { // a request has room for 64 KiB
 		return "", "", false
+	}
+	if k.ops == "range" {
+		return w.bound(v, k)
+	}
+	if k.ops == "hstore" && op == "contains" {
+		some := object(v)
+		for key := range some {
+			if w.r.IntN(2) == 0 {
+				delete(some, key)
+			}
+		}
+		v, _ = json.Marshal(some)
 	}
 	if k.ops == "list" {
 		if v, ok = w.list(v, k, op == "contains"); !ok {

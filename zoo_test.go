@@ -18,7 +18,7 @@ type kind struct {
 	random func(r *rand.Rand) string      // nil takes from values
 	text   func(v json.RawMessage) string // reads the API's JSON: the text that Postgres reads
 	fields string                         // the selection of an object
-	ops    string                         // the operators: "", "equal", "order", "text", "list" or "json"
+	ops    string                         // the operators: "", "equal", "order", "text", "list", "json", "hstore" or "range"
 	lists  bool                           // the JSON may be a list: then a list of lists does not tell dimensions
 }
 
@@ -197,7 +197,7 @@ func arrayOf(k kind) kind {
 		delimiter = ";"
 	}
 	out := kind{sql: k.sql + "[]", fields: k.fields, text: arrayText(k, delimiter), ops: "list"}
-	if k.ops == "" || k.sql == "citext" {
+	if k.ops == "" || k.ops == "range" || k.sql == "citext" {
 		out.ops = ""
 	}
 	list := func(r *rand.Rand, n int) string {
@@ -368,19 +368,19 @@ func zoo(version int) []kind {
 			text: composite("p", pair, "list", arrayText(kind{sql: "pair", text: pair}, ","), "m", label, "at", moment, "raw", base64Bytes, "span", intRange, "x", document),
 		},
 		{sql: "pairs", values: []string{"{}", `{"(1,a)",NULL,"(,)"}`}, text: arrayText(kind{sql: "pair", text: pair}, ","), fields: "{ a bB }"},
-		{sql: "int4range", values: []string{"empty", "(,)", "[1,5]"}, random: randomRange(ints...), text: intRange, fields: rangeFields},
-		{sql: "int8range", values: []string{"empty", "[1,9007199254740993)"}, text: rangeText(plain), fields: rangeFields},
-		{sql: "numrange", values: []string{"empty", "[1.10,1.1]", "(,NaN]", "[-Infinity,Infinity)"}, text: rangeText(plain), fields: rangeFields},
-		{sql: "tsrange", random: randomRange(moments...), text: rangeText(moment), fields: rangeFields},
-		{sql: "tstzrange", random: randomRange(zoned...), text: rangeText(moment), fields: rangeFields},
-		{sql: "daterange", values: []string{"[today,)", "(infinity,)", "[,infinity)"}, random: randomRange(dates...), text: rangeText(moment), fields: rangeFields},
+		{sql: "int4range", values: []string{"empty", "(,)", "[1,5]"}, random: randomRange(ints...), text: intRange, fields: rangeFields, ops: "range"},
+		{sql: "int8range", values: []string{"empty", "[1,9007199254740993)"}, text: rangeText(plain), fields: rangeFields, ops: "range"},
+		{sql: "numrange", values: []string{"empty", "[1.10,1.1]", "(,NaN]", "[-Infinity,Infinity)"}, text: rangeText(plain), fields: rangeFields, ops: "range"},
+		{sql: "tsrange", random: randomRange(moments...), text: rangeText(moment), fields: rangeFields, ops: "range"},
+		{sql: "tstzrange", random: randomRange(zoned...), text: rangeText(moment), fields: rangeFields, ops: "range"},
+		{sql: "daterange", values: []string{"[today,)", "(infinity,)", "[,infinity)"}, random: randomRange(dates...), text: rangeText(moment), fields: rangeFields, ops: "range"},
 		{sql: "textrange", values: []string{`["",""]`, `["a""b\\c","d, e)"]`, "(,NULL)"}, text: rangeText(plain), fields: rangeFields},
 		{sql: "inetrange", values: []string{"[10.0.0.1,10.0.0.9]", "empty"}, text: rangeText(plain), fields: rangeFields},
 		{sql: "moodrange", values: []string{`["ok, fine",NULL]`, "empty"}, text: plain},
-		{sql: "int4multirange", values: []string{"{}", "{[1,3),[5,)}", "{(,)}"}, random: randomMultirange(randomRange(ints...)), text: multirangeText(intRange), fields: rangeFields, lists: true},
-		{sql: "datemultirange", random: randomMultirange(randomRange(dates...)), text: multirangeText(rangeText(moment)), fields: rangeFields, lists: true},
-		{sql: "nummultirange", values: []string{"{}", "{[1.10,2),(2,3]}"}, text: multirangeText(rangeText(plain)), fields: rangeFields, lists: true},
-		{sql: "hstore", values: []string{"", `a=>1`, `a=>NULL,"b \"c\\"=>"", NULL=>"NULL"`, `"é"=>"=>"`}, text: hstoreText},
+		{sql: "int4multirange", values: []string{"{}", "{[1,3),[5,)}", "{(,)}"}, random: randomMultirange(randomRange(ints...)), text: multirangeText(intRange), fields: rangeFields, lists: true, ops: "range"},
+		{sql: "datemultirange", random: randomMultirange(randomRange(dates...)), text: multirangeText(rangeText(moment)), fields: rangeFields, lists: true, ops: "range"},
+		{sql: "nummultirange", values: []string{"{}", "{[1.10,2),(2,3]}"}, text: multirangeText(rangeText(plain)), fields: rangeFields, lists: true, ops: "range"},
+		{sql: "hstore", values: []string{"", `a=>1`, `a=>NULL,"b \"c\\"=>"", NULL=>"NULL"`, `"é"=>"=>"`}, text: hstoreText, ops: "hstore"},
 	}
 	if version >= 170000 {
 		out = append(out, kind{sql: "interval(3)", values: []string{"infinity", "-infinity", "178000000 years", "1 day"}, text: plain, ops: "order"})

@@ -34,6 +34,11 @@ func listInput(of string) filterInput {
 	return filterInput{name: of + "ListFilter", operand: "[" + of + "]", contains: "[" + of + "!]", ops: withEqual | withContains}
 }
 
+// rangeInput makes the input type of ranges, and multiranges, over a scalar.
+func rangeInput(s *scalar) filterInput {
+	return filterInput{name: rangeName(s) + "Filter", contains: s.name, ops: withContains}
+}
+
 func (w *sdlWriter) operatorInput(in filterInput) {
 	w.line()
 	w.line("input ", in.name, " {")

@@ -1,10 +1,56 @@
 package schema
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // hstoreScalar is the extension's type: an object whose values are strings or null. Keys are
 // unique, so nothing is lost.
-var hstoreScalar = &scalar{name: "JSON", filter: presence, write: writeHstore}
+var hstoreScalar = &scalar{name: "JSON", filter: inputOf("JSON", withEqual|withContains), write: writeHstore, compare: hstoreComparison}
+
+// hstoreComparison compares what is written: equal objects of text are equal hstores, and one contains
+// another as jsonb does.
+var hstoreComparison = &comparison{
+	parse: func(text string) (value, bool) {
+		out, ok := writeHstore(nil, text)
+		if !ok {
+			return value{}, false
+		}
+		return jsonComparison.parse(string(out))
+	},
+	operand: func(v any) (value, error) {
+		if err := hstoreOperand(v); err != nil {
+			return value{}, err
+		}
+		return jsonComparison.operand(v)
+	},
+	contains: func(v any) (func(string) (bool, bool), error) {
+		if err := hstoreOperand(v); err != nil {
+			return nil, err
+		}
+		holds, err := jsonComparison.contains(v)
+		return func(text string) (bool, bool) {
+			out, ok := writeHstore(nil, text)
+			if !ok {
+				return false, false
+			}
+			return holds(string(out))
+		}, err
+	},
+}
+
+func hstoreOperand(v any) error {
+	o, ok := v.(map[string]any)
+	for _, item := range o {
+		_, text := item.(string)
+		ok = ok && (text || item == nil)
+	}
+	if !ok {
+		return errors.New("want an object of strings and nulls")
+	}
+	return nil
+}
 
 // writeHstore writes the text of hstore_out: "a"=>"1", "b"=>NULL.
 func writeHstore(dst []byte, text string) ([]byte, bool) {

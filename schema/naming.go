@@ -98,7 +98,7 @@ func reservedTypes() map[string]string {
 		out[s.name] = "the API itself"
 	}
 	for _, s := range scalarsByOID {
-		for _, n := range []string{s.filter.name, rangeName(s), listInput(s.name).name} {
+		for _, n := range []string{s.filter.name, rangeName(s), rangeInput(s).name, listInput(s.name).name} {
 			out[n] = "the API itself"
 		}
 	}

@@ -35,7 +35,7 @@ func made(oid uint32, kind byte, name string, set func(t *schema.Type)) *schema.
 // referenceEntries are in the order of the page.
 func referenceEntries() []entry {
 	rangeOf := func(kind byte, base string) *schema.Type {
-		return made(40_000, kind, "r", func(t *schema.Type) { t.Base = typ(base) })
+		return made(3904, kind, "r", func(t *schema.Type) { t.Base = typ(base) })
 	}
 	const bounds = " { empty lower upper lowerInclusive upperInclusive }"
 	pair := made(40_001, 'c', "address", func(t *schema.Type) {
@@ -63,9 +63,9 @@ func referenceEntries() []entry {
 		{"`hstore`", made(40_003, 'b', "hstore", func(*schema.Type) {}), `"a"=>"1", "b"=>NULL`, "", "An object of strings and nulls."},
 		{"enums", made(40_004, 'e', "mood", func(t *schema.Type) { t.Labels = []string{"sad", "very sad"} }), "very sad", "", "Labels that are no GraphQL names have underscores for what is not allowed; the schema says which is which. In the order of the labels."},
 		{"composite types", pair, `("Main St",7)`, " { street number }", "An object; `@name` and `@omit` hold for its attributes. One whose attributes are all NULL is not NULL itself."},
-		{"`int4range`", rangeOf('r', "int4"), "[1,5)", bounds, "A bound that is null is none; `infinity` is a value of dates and times."},
+		{"`int4range`", rangeOf('r', "int4"), "[1,5)", bounds, "A bound that is null is none; `infinity` is a value of dates and times. `contains` is `@>` with an element; on ranges of one's own there is `isNull` alone."},
 		{"`int8range`, `numrange`, `daterange`, `tsrange`, `tstzrange`, ranges over other scalars", rangeOf('r', "date"), "[2024-01-01,)", bounds, "`BigIntRange`, `DecimalRange`, `DateRange`, `LocalDateTimeRange`, `DateTimeRange`, … Ranges over enums, composites and arrays are text."},
-		{"multiranges", rangeOf('m', "int4"), "{[1,3),[5,)}", bounds, "A list; an empty one is `[]`."},
+		{"multiranges", rangeOf('m', "int4"), "{[1,3),[5,)}", bounds, "A list; an empty one is `[]`. `contains` likewise."},
 		{"arrays", array(typ("int4")), "{1,NULL,3}", "", "Several dimensions are lists of lists. Lower bounds other than 1 have no place in JSON and are left out. `eq` is of arrays of one dimension that begins at 1; `contains` is `@>`."},
 		{"domains", made(40_005, 'd', "positive", func(t *schema.Type) { t.Base = typ("numeric") }), "3", "", "As their base type."},
 		{"all others", typ("inet"), "10.0.0.1/8", "", "The text that Postgres prints: `inet`, `cidr`, `macaddr`, `money`, `bit`, `xml`, `tsvector`, `point` and its kin, `ltree`, `oid`, `pg_lsn`, `xid8`, PostGIS, pgvector, … Nothing is lost; Rowtide does not know how they compare."},

@@ -163,10 +163,15 @@ func scalarOf(t *Type) *scalar {
 // rangeOf maps a range or multirange over a scalar.
 func rangeOf(t *Type, of *columnType) *columnType {
 	o := newRange(of)
+	out := &columnType{graphql: o.name, object: o, filter: presence}
 	if t.Kind == 'm' {
-		return &columnType{graphql: "[" + o.name + "!]", object: o, multi: true, filter: presence}
+		out.graphql, out.multi = "["+o.name+"!]", true
 	}
-	return &columnType{graphql: o.name, object: o, filter: presence}
+	// A range of one's own may order its elements otherwise.
+	if t.OID < firstNormalOID && of.compare != nil && of.compare.order != nil {
+		out.compare, out.filter = rangeComparison(of.compare), rangeInput(of.scalar)
+	}
+	return out
 }
 
 // listOf maps an array. PostgreSQL does not declare how many dimensions an array has, so the API
@@ -178,7 +183,7 @@ func listOf(t *Type, types namedTypes) *columnType {
 	if out.delimiter == 0 {
 		out.delimiter = ','
 	}
-	if of.compare != nil && (of.scalar == nil || of.scalar != citextScalar) {
+	if of.compare != nil && of.object == nil && (of.scalar == nil || of.scalar != citextScalar) {
 		out.compare, out.filter = listComparison(of.compare, out.delimiter), listInput(of.graphql)
 	}
 	if of.write != nil {
