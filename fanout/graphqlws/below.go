@@ -33,6 +33,8 @@ type below struct {
 	shut bool
 	// wrote counts the writes of frames that the client's system, or ours for it, has taken.
 	wrote atomic.Uint32
+	// unanswered is 0, or there is a ping without a pong: then one more than wrote was when it was sent.
+	unanswered atomic.Uint32
 }
 
 // errShut says that nothing was written, since the close frame was.
@@ -42,6 +44,7 @@ var errShut = errors.New("the close frame was sent")
 const (
 	frameText  = 0x81
 	frameClose = 0x88
+	framePing  = 0x89
 
 	length16 = 126
 	length64 = 127
@@ -68,6 +71,25 @@ func (b *below) Write(p []byte) (int, error) {
 	}
 	_, err := b.Conn.Write(frame)
 	return len(p), err
+}
+
+// ping sends one, unless the client has neither answered the last one nor been sent anything since.
+func (b *below) ping() (alive bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.wrote.Load() + 1
+	if b.shut {
+		return true, nil
+	}
+	if b.unanswered.Load() == now {
+		return false, nil
+	}
+	b.unanswered.Store(now)
+	if err := b.SetWriteDeadline(time.Now().Add(b.within)); err != nil {
+		return true, err
+	}
+	_, err = b.Conn.Write([]byte{framePing, 0})
+	return true, err
 }
 
 // frames writes whole frames.

@@ -98,6 +98,7 @@ func (c *conn) answersPing(context.Context, []byte) bool {
 
 // takesPong has it cost the same: clients owe one for each of our pings, and may send more.
 func (c *conn) takesPong(context.Context, []byte) {
+	c.below.unanswered.Store(0)
 	_ = c.below.pause(c.client.Wait(authz.Messages, 1))
 }
 
@@ -159,7 +160,7 @@ func (c *conn) end() {
 	}
 	c.joining.Unlock()
 	c.pinger.Stop()
-	_ = c.ws.CloseNow() // a ping stops waiting for its pong
+	_ = c.ws.CloseNow()
 	c.wg.Wait()
 	c.h.remove(c)
 }
@@ -302,18 +303,15 @@ func (c *conn) late() {
 
 // ping drops a client that does not answer until the next one is due. One that is sent frames all the
 // while may not have come to the ping yet: megabytes of them may be on their way before it, in the
-// buffers of both systems. Whether it takes them is for WriteTimeout, and for the system to notice.
+// buffers of both systems. Whether it takes them is for WriteTimeout, and for the system to notice. Pings
+// of the library's would leave each connection a map, and wait in a goroutine.
 func (c *conn) ping() {
 	if !c.join() {
 		return
 	}
 	defer c.wg.Done()
 	c.pinger.Reset(c.h.cfg.PingInterval)
-	ctx, cancel := context.WithTimeout(context.Background(), c.h.cfg.PingInterval)
-	defer cancel()
-	before := c.below.wrote.Load()
-	err := c.ws.Ping(ctx)
-	if errors.Is(err, context.DeadlineExceeded) && c.below.wrote.Load() == before {
+	if alive, err := c.below.ping(); !alive || err != nil {
 		c.log.Debug("client does not answer pings")
 		c.cut()
 	}
