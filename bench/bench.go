@@ -26,8 +26,10 @@ type Result struct {
 	Ratios  []Ratio  `json:"ratios"`
 	// Notes say what the figures do not.
 	Notes []string `json:"notes,omitempty"`
-	// Charted is the column that Chart draws.
-	Charted int `json:"-"`
+	// Charted is the column that Chart draws: as bars, or the Curves where there are any, Across some number.
+	Charted int     `json:"-"`
+	Curves  []Curve `json:"-"`
+	Across  string  `json:"-"`
 
 	rounds map[string][][]float64 // of sample
 }

@@ -16,8 +16,11 @@ const (
 	chartHead   = 56
 )
 
-// Chart draws one column of the result as bars, in SVG that reads on light and dark pages.
+// Chart draws one column of the result as bars, or its curves, in SVG that reads on light and dark pages.
 func (r *Result) Chart(w io.Writer) error {
+	if len(r.Curves) > 0 {
+		return r.chartCurves(w)
+	}
 	most := 0.0
 	for _, s := range r.Series {
 		if v := float64(s.Values[r.Charted]); !math.IsNaN(v) {
