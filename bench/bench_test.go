@@ -43,6 +43,7 @@ func TestScenariosMeasureSomething(t *testing.T) {
 		"idle":     &Idle{Sockets: 20, Further: 2},
 		"churn":    &Churn{Times: 200, Sockets: 5},
 		"abuse":    &Abuse{Subscribers: 3, Seconds: 1, Foes: 2},
+		"poison":   &Poison{Subscribers: 2, PerSecond: 5, Seconds: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			profiles := filepath.Join(t.TempDir(), "profiles")
@@ -50,7 +51,7 @@ func TestScenariosMeasureSomething(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if written, err := os.ReadDir(profiles); err != nil || len(written) == 0 && name != "abuse" {
+			if written, err := os.ReadDir(profiles); err != nil || len(written) == 0 && name != "abuse" && name != "poison" {
 				t.Errorf("%d profiles, %v", len(written), err)
 			}
 			if r.Scenario != name || len(r.Series) == 0 || len(r.Ratios) == 0 {

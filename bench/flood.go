@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -44,6 +45,9 @@ func (c *clients) flood(ctx context.Context, o order) (*report, error) {
 		return &report{}, nil
 	}
 	attempt := floods[o.Flood]
+	if o.Flood == floodResubscribe {
+		attempt = (*foe).resubscribe
+	}
 	if attempt == nil {
 		return nil, fmt.Errorf("there is no flood %q", o.Flood)
 	}
@@ -52,7 +56,7 @@ func (c *clients) flood(ctx context.Context, o order) (*report, error) {
 	var tried, refused atomic.Int64
 	var wg sync.WaitGroup
 	for n := range o.Sockets {
-		t, err := token("foe{socket}", n)
+		t, err := token(cmp.Or(o.Subject, "foe{socket}"), n)
 		if err != nil {
 			return nil, err
 		}

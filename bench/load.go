@@ -37,7 +37,7 @@ type order struct {
 	// their ids from First on; then it expects Subscriptions frames of each.
 	URL string `json:",omitempty"`
 
-	// Of flood: its kind, by Sockets foes, for Seconds; "" is none. It reports what was tried as
+	// Of flood: its kind, by Sockets foes, for Seconds; "" is none. Subject is theirs. It reports what was tried as
 	// Frames, and what of it was refused as Written.
 	Flood string `json:",omitempty"`
 

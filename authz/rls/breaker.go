@@ -116,6 +116,7 @@ func (g *Postgres) try(j *judgement, t *task) {
 	aside := g.judgement(authz.Question{
 		XID: j.q.XID, Commit: j.q.Commit, Table: j.q.Table, Images: []cdc.Row{j.q.Images[t.images[0]]}, Principals: []*authz.Principal{t.as.principal},
 	})
+	aside.aside = true
 	one := &task{as: newActor(t.as.principal, g.path), plan: t.plan, eval: t.eval, out: make([]authz.Verdict, 1), images: []int{0}}
 	one.chunks = aside.pack(one.images)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -46,8 +46,8 @@ func TestPrincipalThatTimesOutIsSuspended(t *testing.T) {
 			alone[i] = 0 // it connects
 		}
 	}
-	if got, _ := round(w.as(0, u1), w.as(0, u2)); got != "uv" {
-		t.Errorf("the first time: %s", got)
+	if got, took := round(w.as(0, u1), w.as(0, u2)); got != "uv" || took >= limit {
+		t.Errorf("the first time: %s, within %s", got, took)
 	}
 	if n := g.Stats().Suspended; n != 1 {
 		t.Errorf("%d are suspended", n)

@@ -39,6 +39,8 @@ type judgement struct {
 	audit    *tally
 	// rows are what predicates need of the known images, whoever asks.
 	rows map[*predicate]ofRows
+	// aside tells that nobody waits.
+	aside bool
 }
 
 // A chunk is some of the question's images, ready to send.
@@ -264,7 +266,7 @@ func (g *Postgres) attempt(ctx context.Context, j *judgement, group []*task, fre
 	var again []retry
 	answers := r.answers
 	for _, t := range group {
-		if images := j.readBatches(t, answers[:len(t.chunks)]); len(images) > 0 {
+		if images := j.readBatches(t, r.patient, answers[:len(t.chunks)]); len(images) > 0 {
 			again = append(again, retry{t, images})
 		}
 		answers = answers[len(t.chunks):]
@@ -285,7 +287,7 @@ func (g *Postgres) ask(ctx context.Context, s *session, j *judgement, group []*t
 	var asks []ask
 	for _, t := range group {
 		for _, c := range t.chunks {
-			asks = append(asks, ask{as: t.as, key: t.eval, param: c.param, binary: true})
+			asks = append(asks, ask{as: t.as, key: t.eval, param: c.param, binary: true, images: len(c.images)})
 		}
 	}
 	giveUp := func(reason string) (*round, error) {
@@ -298,7 +300,7 @@ func (g *Postgres) ask(ctx context.Context, s *session, j *judgement, group []*t
 		return giveUp("no_transaction")
 	}
 	for {
-		r, err := g.round(ctx, s, group[0].plan, asks)
+		r, err := g.round(ctx, s, j, group[0].plan, asks)
 		switch {
 		case err != nil:
 			return nil, err
@@ -320,9 +322,18 @@ func (g *Postgres) ask(ctx context.Context, s *session, j *judgement, group []*t
 }
 
 // round is session.round, of which a poisoned one is an error and the end of the session.
-func (g *Postgres) round(ctx context.Context, s *session, p *plan, asks []ask) (round, error) {
-	r, err := s.round(ctx, g.cfg.StatementTimeout, p, asks)
+func (g *Postgres) round(ctx context.Context, s *session, j *judgement, p *plan, asks []ask) (round, error) {
+	limit := g.cfg.StatementTimeout
+	if !j.aside {
+		most := 1
+		for _, a := range asks {
+			most = max(most, a.images)
+		}
+		limit = g.limit(p, most)
+	}
+	r, err := s.round(ctx, limit, p, asks)
 	g.charge(asks, r.answers)
+	r.patient = limit == g.cfg.StatementTimeout || r.calm(limit)
 	if err == nil && r.poisoned {
 		s.close(ctx)
 		return r, errPoisoned
@@ -332,13 +343,18 @@ func (g *Postgres) round(ctx context.Context, s *session, p *plan, asks []ask) (
 
 // readBatches takes the answers to a principal's chunks, and gives the images that have to be
 // asked about one by one: of chunks in which one raised an error, or changed the role or the
-// settings for those behind it.
-func (j *judgement) readBatches(t *task, answers []answer) []int {
+// settings for those behind it. One that took as long as it may is not asked about again, where patience
+// would not help.
+func (j *judgement) readBatches(t *task, patient bool, answers []answer) []int {
 	var again []int
 	for i, a := range answers {
 		images := t.chunks[i].images
 		if a.role {
 			j.decide(t, images, authz.Undecided, "role", a.err.Code)
+			continue
+		}
+		if patient && len(images) == 1 && a.err != nil && a.err.Code == queryCanceled {
+			j.decide(t, images, authz.Undecided, "policy_failed", a.err.Code)
 			continue
 		}
 		// A boolean[] of n elements is {t,f,…}.
@@ -347,6 +363,7 @@ func (j *judgement) readBatches(t *task, answers []answer) []int {
 			continue
 		}
 		t.answered = true
+		t.plan.took(a.took, len(images))
 		for k, image := range images {
 			t.out[image] = verdict(a.value[1+2*k] == 't')
 		}

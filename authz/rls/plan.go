@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/schema"
@@ -43,6 +44,7 @@ type plan struct {
 	mu      sync.Mutex
 	refusal *refusal // nil: nothing is known against the policies
 	told    bool
+	pace    time.Duration // of evaluating one image; 0 while it is not known
 }
 
 // tableShape is what must not have changed between the description of a table and an

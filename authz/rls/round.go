@@ -35,6 +35,7 @@ type ask struct {
 	key    statementKey
 	param  []byte
 	binary bool
+	images int // that it evaluates, if several
 }
 
 // An actor is a principal and the statements that make and read back its role and settings.
@@ -81,6 +82,22 @@ type round struct {
 	// session must not be used again.
 	poisoned bool
 	answers  []answer
+	// patient tells that a statement which ran out of time would do so again: it had as long as any
+	// may have, or others were answered quickly meanwhile, so that the server is not to blame.
+	patient bool
+}
+
+// calm tells that something was answered, and nothing took long for a limit.
+func (r *round) calm(limit time.Duration) bool {
+	answered := false
+	for _, a := range r.answers {
+		if a.err == nil {
+			if answered = true; a.took > limit/4 {
+				return false
+			}
+		}
+	}
+	return answered
 }
 
 // round asks everything in one read-only transaction and one pipeline. Each ask begins with
@@ -99,7 +116,7 @@ func (s *session) round(ctx context.Context, limit time.Duration, p *plan, asks 
 	ctx, cancel := context.WithTimeout(ctx, limit*time.Duration(len(asks)+1)+5*time.Second)
 	defer cancel()
 	pipe := s.conn.StartPipeline(ctx)
-	if err := s.send(pipe, p, asks); err != nil {
+	if err := s.send(pipe, limit, p, asks); err != nil {
 		return round{}, errors.Join(err, pipe.Close())
 	}
 	r, err := s.read(pipe, p, asks)
@@ -129,10 +146,11 @@ func statementsOf(p *plan, asks []ask) []statementKey {
 	return keys
 }
 
-func (s *session) send(pipe *pgconn.Pipeline, p *plan, asks []ask) error {
+func (s *session) send(pipe *pgconn.Pipeline, limit time.Duration, p *plan, asks []ask) error {
 	shape := s.statements.name(statementKey{sql: p.shape})
 	control(pipe, beginJudging)
 	pipe.SendQueryPrepared(shape, nil, nil, nil)
+	control(pipe, "SET LOCAL statement_timeout = "+strconv.FormatInt(max(limit.Milliseconds(), 1), 10))
 	control(pipe, savepoint)
 	pipe.SendPipelineSync()
 	waiting := 0

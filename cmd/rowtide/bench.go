@@ -18,6 +18,7 @@ type benchCmd struct {
 	RLS      benchOf[bench.RLS, *bench.RLS]           `cmd:"" name:"rls" help:"A change that one of many subscriptions gets, as those become more."`
 	Idle     benchOf[bench.Idle, *bench.Idle]         `cmd:"" help:"Memory of connections on which nothing happens."`
 	Abuse    benchOf[bench.Abuse, *bench.Abuse]       `cmd:"" help:"Honest subscribers while others flood the service, one way after another."`
+	Poison   benchOf[bench.Poison, *bench.Poison]     `cmd:"" help:"Honest subscribers while a policy does something evil for one principal."`
 	Snapshot benchOf[bench.Snapshot, *bench.Snapshot] `cmd:"" help:"The rows of a table to a client, against COPY of the same SELECT."`
 	Resume   benchOf[bench.Resume, *bench.Resume]     `cmd:"" help:"The changes behind an old cursor, to one client and to many at once."`
 	Churn    benchOf[bench.Churn, *bench.Churn]       `cmd:"" help:"Subscribe and complete over and over: memory must not grow."`
