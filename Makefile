@@ -46,9 +46,11 @@ fuzz: ## every fuzz target for FUZZTIME (20s) each
 lint: ## golangci-lint, built from tools/go.mod (minutes the first time), and gofumpt's formatting
 	$(LINT) run ./...
 
-nightly: ## a million random decisions of policies against PostgreSQL's
+nightly: ## a million random decisions of policies against PostgreSQL's, each way on its own
 	@tools/needs server
-	ROWTIDE_TEST_DECISIONS=1000000 $(GO) test -timeout 3h -run AgreeWithPostgres -v ./authz/rls
+	ROWTIDE_TEST_DECISIONS=1000000 $(GO) test -timeout 3h -run TestCompiledPoliciesAgreeWithPostgres -v ./authz/rls
+	ROWTIDE_TEST_DECISIONS=1000000 $(GO) test -timeout 3h -run TestSetsAgreeWithSelect -v ./authz/rls
+	ROWTIDE_TEST_DECISIONS=1000000 $(GO) test -timeout 3h -run TestRandomPoliciesAgreeWithSelect -v ./authz/rls
 
 bench: ## the Go benchmarks, then the latency of a change against a raw replication consumer
 	@tools/needs postgres

@@ -27,6 +27,9 @@ type ExplainConfig struct {
 	// Query is the subscription, Variables a JSON object. Query is required.
 	Query     string
 	Variables json.RawMessage
+	// Sets and Publication are as in Config.
+	Sets        bool
+	Publication string
 	// Row is the key of a row; a JSON object where it has several columns. Defaults to none.
 	Row string
 }
@@ -58,8 +61,8 @@ func Explain(ctx context.Context, cfg ExplainConfig) (*Explanation, []schema.Pro
 		return nil, nil, err
 	}
 	defer pool.Close()
-	schemas := Config{Schemas: cfg.Schemas}.withDefaults().Schemas
-	s := &source{pool: pool, cfg: introspect.Config{Schemas: schemas, Roles: []string{cfg.Role}, All: f != nil}, log: slog.New(slog.DiscardHandler)}
+	service := Config{Schemas: cfg.Schemas, Publication: cfg.Publication}.withDefaults()
+	s := &source{pool: pool, cfg: introspect.Config{Schemas: service.Schemas, Roles: []string{cfg.Role}, All: f != nil, Related: cfg.Sets}, log: slog.New(slog.DiscardHandler)}
 	if err := s.findSearchable(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -69,6 +72,7 @@ func Explain(ctx context.Context, cfg ExplainConfig) (*Explanation, []schema.Pro
 	}
 	report, err := explain.Explain(ctx, explain.Config{
 		URL: cfg.URL, AdminURL: cfg.AdminURL, Schemas: s.searchable, Catalog: catalog, Principal: principal,
+		Sets: cfg.Sets, Publication: service.Publication,
 		Request: schema.Request{Query: cfg.Query, Variables: cfg.Variables}, Row: cfg.Row, Compare: comparer{pool}.Compare,
 	})
 	return report, problems, err

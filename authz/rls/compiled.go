@@ -25,6 +25,8 @@ type Way struct {
 	Way string
 	// Why says what keeps the policy from a faster way, for people.
 	Why string
+	// Keeps are the tables of which something is kept for it, for people.
+	Keeps []string
 }
 
 // The ways, from the fastest.
@@ -50,7 +52,7 @@ func (g *Postgres) Ways(t *schema.Table, role string) []Way {
 		if _, err := c.policy(q); err != nil {
 			w.Way, w.Why, other = wayPostgres, err.Error(), q.Name
 		} else if c.ask != nil && len(c.ask.kept) > 0 {
-			w.Way = waySet
+			w.Way, w.Keeps = waySet, g.keeps.holdings(c.ask.kept)
 		}
 		out = append(out, w)
 	}
@@ -61,12 +63,12 @@ func (g *Postgres) Ways(t *schema.Table, role string) []Way {
 		why = "compiling is switched off"
 	} else if other != "" {
 		why = fmt.Sprintf("the policy %q is not compiled", other)
-	} else if why = g.notKept(t, role); why != "" {
-		why = "not yet: " + why
+	} else {
+		why = g.notKept(t, role)
 	}
 	for i := range out {
 		if out[i].Way != wayPostgres && why != "" {
-			out[i].Way, out[i].Why = wayPostgres, why
+			out[i].Way, out[i].Why, out[i].Keeps = wayPostgres, why, nil
 		}
 	}
 	return out

@@ -300,7 +300,7 @@ func (g *Postgres) ask(ctx context.Context, s *session, j *judgement, group []*t
 		return giveUp("no_transaction")
 	}
 	for {
-		r, err := g.round(ctx, s, j, group[0].plan, asks)
+		r, err := g.round(ctx, s, j, group[0].plan, asks, false)
 		switch {
 		case err != nil:
 			return nil, err
@@ -321,18 +321,20 @@ func (g *Postgres) ask(ctx context.Context, s *session, j *judgement, group []*t
 	}
 }
 
-// round is session.round, of which a poisoned one is an error and the end of the session.
-func (g *Postgres) round(ctx context.Context, s *session, j *judgement, p *plan, asks []ask) (round, error) {
+// round is session.round, of which a poisoned one is an error and the end of the session. Again tells
+// that what is asked has failed once.
+func (g *Postgres) round(ctx context.Context, s *session, j *judgement, p *plan, asks []ask, again bool) (round, error) {
 	limit := g.cfg.StatementTimeout
 	if !j.aside {
 		most := 1
 		for _, a := range asks {
 			most = max(most, a.images)
 		}
-		limit = g.limit(p, most)
+		limit = g.limit(p, most, again)
 	}
 	r, err := s.round(ctx, limit, p, asks)
 	g.charge(asks, r.answers)
+	r.teach(p, asks)
 	r.patient = limit == g.cfg.StatementTimeout || r.calm(limit)
 	if err == nil && r.poisoned {
 		s.close(ctx)
@@ -363,7 +365,6 @@ func (j *judgement) readBatches(t *task, patient bool, answers []answer) []int {
 			continue
 		}
 		t.answered = true
-		t.plan.took(a.took, len(images))
 		for k, image := range images {
 			t.out[image] = verdict(a.value[1+2*k] == 't')
 		}

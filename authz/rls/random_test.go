@@ -66,8 +66,8 @@ func (r writer) policies(w *world) string {
 	return w.fill(b.String())
 }
 
-// TestRandomPoliciesAgreeWithSelect makes policies, rows and claims at random. ROWTIDE_TEST_SEED
-// replays a run.
+// TestRandomPoliciesAgreeWithSelect makes policies, rows and claims at random, which Postgres judges.
+// ROWTIDE_TEST_SEED replays a run, ROWTIDE_TEST_DECISIONS makes it longer.
 func TestRandomPoliciesAgreeWithSelect(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -88,7 +88,7 @@ func TestRandomPoliciesAgreeWithSelect(t *testing.T) {
 		CREATE FUNCTION whole(t) RETURNS bool LANGUAGE sql STABLE AS $$ SELECT $1.twice > 2 OR $1.owner = 'u2' $$`)
 	who := []*authz.Principal{w.as(0, `{"sub":"u1","n":1}`), w.as(1, `{"sub":"u2","n":"x"}`), w.as(1, `{"sub":null}`)}
 	visible, hidden, failed := 0, 0, 0
-	for round := range 60 {
+	for round := range max(60*decisions(t)/20000, 1) {
 		w.exec(t, `TRUNCATE t; DO $$ DECLARE p name; BEGIN FOR p IN SELECT polname FROM pg_policy WHERE polrelid = 't'::regclass LOOP EXECUTE format('DROP POLICY %I ON t', p); END LOOP; END $$`)
 		for id := range 6 {
 			w.exec(t, fmt.Sprintf("INSERT INTO t VALUES (%d, %s, %s, %s, %s, %s, %s, %s)", id, r.pick("'u1'", "'u2'", "'7'", "''", "NULL", `E'"\\'`), r.pick("0", "1", "2", "NULL"), r.pick("0", "3", "NULL"),

@@ -92,7 +92,7 @@ func (r *round) calm(limit time.Duration) bool {
 	answered := false
 	for _, a := range r.answers {
 		if a.err == nil {
-			if answered = true; a.took > limit/4 {
+			if answered = true; a.took > limit/8 {
 				return false
 			}
 		}

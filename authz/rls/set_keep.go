@@ -43,6 +43,7 @@ type keeps struct {
 	bytes  int
 	// marks tell when the history was where, each a second or more after the one before.
 	marks []timeMark
+	still bool // nothing is followed: see Still
 	// moved is closed, and made anew, when end moves or a phase changes.
 	moved chan struct{}
 }

@@ -29,7 +29,9 @@ func (e refusedError) Error() string { return e.why }
 // load starts the reading of a table. The caller holds mu.
 func (s *keeps) load(k *kept) {
 	var ctx context.Context
-	if ctx, k.cancel = s.life(); ctx.Err() != nil {
+	if ctx, k.cancel = s.life(); s.still { // Still reads it
+		return
+	} else if ctx.Err() != nil {
 		k.phase, k.why = phaseRefused, "the service stops"
 		return
 	}
@@ -137,19 +139,7 @@ func (s *keeps) begun(ctx context.Context) error {
 // every transaction: one that is older than the publication's change may have written to the table
 // before it, unseen by the stream.
 func (s *keeps) published(ctx context.Context, conn *pgconn.PgConn, k *kept) error {
-	r, err := one(ctx, conn, `
-SELECT pg_catalog.pg_current_snapshot(), c.relreplident = 'f', EXISTS (
-  SELECT FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
-  WHERE p.pubname = $2 AND r.prrelid = c.oid AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
-    AND r.prattrs IS NULL AND r.prqual IS NULL)
-FROM pg_catalog.pg_class c WHERE c.oid = $1`, strconv.FormatUint(uint64(k.def.OID), 10), s.g.cfg.Publication)
-	if err != nil {
-		return err
-	}
-	if len(r) != 3 || string(r[1]) != "t" || string(r[2]) != "t" {
-		return refusedError{"the table " + k.def.Schema + "." + k.def.Name + " is not published with full replica identity: run rowtide sync"}
-	}
-	began, err := cdc.ParseSnapshot(string(r[0]))
+	began, err := s.fits(ctx, conn, k)
 	if err != nil {
 		return err
 	}
@@ -166,6 +156,23 @@ FROM pg_catalog.pg_class c WHERE c.oid = $1`, strconv.FormatUint(uint64(k.def.OI
 			return err
 		}
 	}
+}
+
+// fits checks that the stream gets all changes of the table, and gives the snapshot in which it is so.
+func (s *keeps) fits(ctx context.Context, conn *pgconn.PgConn, k *kept) (cdc.Snapshot, error) {
+	r, err := one(ctx, conn, `
+SELECT pg_catalog.pg_current_snapshot(), c.relreplident = 'f', EXISTS (
+  SELECT FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+  WHERE p.pubname = $2 AND r.prrelid = c.oid AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
+    AND r.prattrs IS NULL AND r.prqual IS NULL)
+FROM pg_catalog.pg_class c WHERE c.oid = $1`, strconv.FormatUint(uint64(k.def.OID), 10), s.g.cfg.Publication)
+	if err != nil {
+		return cdc.Snapshot{}, err
+	}
+	if len(r) != 3 || string(r[1]) != "t" || string(r[2]) != "t" {
+		return cdc.Snapshot{}, refusedError{"the table " + k.def.Schema + "." + k.def.Name + " is not published with full replica identity: run rowtide sync"}
+	}
+	return cdc.ParseSnapshot(string(r[0]))
 }
 
 // read reads the rows in a snapshot that sees everything that was followed before it was recorded.

@@ -46,7 +46,7 @@ func (g *Postgres) window(ctx context.Context, s *session, j *judgement, t *task
 			ask{key: statementKey{t.plan.probe, t.plan.role}, param: record},
 			ask{as: t.as, key: t.eval, param: textArray([][]byte{record}), binary: true})
 	}
-	r, err := g.round(ctx, s, j, t.plan, asks)
+	r, err := g.round(ctx, s, j, t.plan, asks, true)
 	if err != nil {
 		return false, err
 	}
@@ -91,7 +91,7 @@ func (g *Postgres) asBaseTypes(ctx context.Context, s *session, j *judgement, t 
 	for _, i := range images {
 		asks = append(asks, ask{as: t.as, key: key, param: baseValues(t.plan.table.Def, j.q.Images[i]), binary: true})
 	}
-	r, err := g.round(ctx, s, j, t.plan, asks)
+	r, err := g.round(ctx, s, j, t.plan, asks, true)
 	if err != nil {
 		return false, err
 	}

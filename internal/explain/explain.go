@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/authz/rls"
@@ -31,6 +32,9 @@ type Config struct {
 	// Row is the key of a row: its value, or a JSON object where it has several columns. Defaults
 	// to none.
 	Row string
+	// Sets has what policies ask of other tables kept, of tables in Publication.
+	Sets        bool
+	Publication string
 	// Compare asks Postgres to compare texts. Required with Row.
 	Compare func(context.Context, []schema.Fact) ([]int, error)
 }
@@ -58,6 +62,8 @@ type Policy struct {
 	Way         string `json:"way"`
 	// Why says what keeps it from a faster way.
 	Why string `json:"why,omitempty"`
+	// Keeps is what is kept in process for it, of which tables.
+	Keeps []string `json:"keeps,omitempty"`
 }
 
 // An Index is by what a change finds the subscription.
@@ -97,11 +103,16 @@ func Explain(ctx context.Context, c Config) (*Report, error) {
 		return nil, errors.New("that is a query: explain takes a subscription")
 	}
 	audit := &recorder{}
-	g, err := rls.New(rls.Config{URL: c.URL, Audit: audit, Schemas: c.Schemas, Compile: true}) //nolint:contextcheck // closed below
+	g, err := rls.New(rls.Config{ //nolint:contextcheck // closed below
+		URL: c.URL, Audit: audit, Schemas: c.Schemas, Compile: true, Sets: c.Sets, Publication: c.Publication, Logger: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer g.Close() //nolint:contextcheck // closing outlives ctx
+	defer g.Close()                                //nolint:contextcheck // closing outlives ctx
+	if err := g.Still(ctx, op.Table); err != nil { //nolint:contextcheck // what Close ends
+		return nil, fmt.Errorf("read what policies ask: %w", err)
+	}
 	r := report(g, op, c.Principal)
 	if c.Row == "" {
 		return r, nil
@@ -128,7 +139,7 @@ func report(g *rls.Postgres, op *schema.Operation, p *authz.Principal) *Report {
 	if access.RowSecurity {
 		for i, way := range g.Ways(op.Table, p.Role) {
 			q := def.Policies[access.Policies[i]]
-			r.Policies = append(r.Policies, Policy{Name: q.Name, Restrictive: !q.Permissive, Using: q.Using, Way: way.Way, Why: way.Why})
+			r.Policies = append(r.Policies, Policy{Name: q.Name, Restrictive: !q.Permissive, Using: q.Using, Way: way.Way, Why: way.Why, Keeps: way.Keeps})
 		}
 	}
 	terms, never := fanout.ExplainIndex(op, p, g)

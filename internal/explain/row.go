@@ -154,7 +154,7 @@ func alone(t *schema.Table, role string, policy int) *schema.Table {
 }
 
 func (x *examiner) ask(ctx context.Context, t *schema.Table) (authz.Verdict, error) {
-	verdicts, err := x.judge.Judge(ctx, authz.Question{XID: x.xid, Table: t, Images: []cdc.Row{x.image}, Principals: []*authz.Principal{x.cfg.Principal}})
+	verdicts, err := x.judge.Judge(ctx, authz.Question{XID: x.xid, Commit: rls.StillCommit, Table: t, Images: []cdc.Row{x.image}, Principals: []*authz.Principal{x.cfg.Principal}})
 	if err != nil {
 		return 0, err
 	}

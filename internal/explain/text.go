@@ -48,6 +48,9 @@ func (r *Report) policies(b *strings.Builder) {
 		fmt.Fprintf(b, "  %-*s  %s%s\n", width, p.Name, kind, p.Way)
 		indent := strings.Repeat(" ", width+4)
 		b.WriteString(indent + strings.Join(strings.Fields(p.Using), " ") + "\n")
+		if len(p.Keeps) > 0 {
+			b.WriteString(indent + "kept in process: " + strings.Join(p.Keeps, "; ") + "\n")
+		}
 		if p.Why != "" {
 			b.WriteString(indent + "not faster because " + p.Why + "\n")
 		}
