@@ -89,7 +89,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for limit := time.Now().Add(time.Minute); !ok(); <-tick.C {
+	for limit := time.Now().Add(3 * time.Minute); !ok(); <-tick.C {
 		if time.Now().After(limit) {
 			t.Fatalf("did not come about: %s", what)
 		}
