@@ -337,6 +337,7 @@ func TestAPublicationThatComesBackIsALoss(t *testing.T) {
 	}
 	db.Exec(t, "CREATE PUBLICATION published FOR TABLE t")
 	back := flushed(t, db)
+	eventually(t, "the loss is told", func() bool { return len(losses) > 0 })
 	if l := <-losses; l.Reason != Unpublished || l.Rewritten || l.At < back {
 		t.Errorf("want the loss of all before %s, got %+v", back, l)
 	}
