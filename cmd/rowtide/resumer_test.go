@@ -176,7 +176,10 @@ func (r *resumer) live(ctx context.Context) {
 		return // its beginning is that of the whole test
 	}
 	if at, err := feedtest.CurrentLSN(ctx, r.v.admin); err == nil {
+		r.mu.Lock()
 		r.parts[len(r.parts)-1].live = uint64(at)
+		r.mu.Unlock()
+		r.tell()
 	}
 }
 
@@ -194,7 +197,9 @@ func (r *resumer) refused(m client.Message, cursor *string) error {
 			return err
 		case "membership":
 			*cursor = ""
+			r.mu.Lock()
 			r.parts = append(r.parts, part{first: len(r.frames)})
+			r.mu.Unlock()
 			return err
 		}
 	}
@@ -296,7 +301,10 @@ func (r *resumer) reach(t *testing.T, end uint64) {
 	if !r.tail {
 		return
 	}
-	r.until(t, "the last frame", func() bool { return r.last > end })
+	r.until(t, "the last frame", func() bool {
+		n := len(r.parts)
+		return r.last > end || n > 0 && r.parts[n-1].live > end // it began anew behind it
+	})
 }
 
 // inParts are the frames of a tail. Those that one change of membership gives share a cursor, and who
