@@ -132,11 +132,22 @@ func TestAnAnnouncementNamesTheRelationsConcerned(t *testing.T) {
 	role := db.Role(t, "web_user")
 	p := newTap(t, db)
 	for _, x := range []struct{ ddl, want string }{
-		{`ALTER TABLE a ADD x int`, "a"}, {`ALTER TABLE a DROP x`, "a"}, {`COMMENT ON COLUMN a.v IS 'x'`, "a"},
-		{`CREATE POLICY p ON a USING (true)`, "a"}, {`ALTER POLICY p ON a USING (false)`, "a"}, {`CREATE INDEX i ON a (v)`, "a"},
-		{`CREATE TABLE b1 PARTITION OF b FOR VALUES IN (1)`, "b"}, {`ALTER TABLE b1 REPLICA IDENTITY FULL`, "b"}, {`ALTER TABLE c ADD x int`, "c"},
-		{`DROP POLICY p ON a`, "*"}, {`GRANT SELECT ON a TO ` + role, "*"}, {`CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'`, "*"},
-		{`CREATE SCHEMA s`, "*"}, {`DROP SCHEMA s`, "*"}, {`ALTER PUBLICATION rowtide ADD TABLE a`, "*"}, {`DROP OWNED BY ` + role, "*"},
+		{`ALTER TABLE a ADD x int`, "a"},
+		{`ALTER TABLE a DROP x`, "a"},
+		{`COMMENT ON COLUMN a.v IS 'x'`, "a"},
+		{`CREATE POLICY p ON a USING (true)`, "a"},
+		{`ALTER POLICY p ON a USING (false)`, "a"},
+		{`CREATE INDEX i ON a (v)`, "a"},
+		{`CREATE TABLE b1 PARTITION OF b FOR VALUES IN (1)`, "b"},
+		{`ALTER TABLE b1 REPLICA IDENTITY FULL`, "b"},
+		{`ALTER TABLE c ADD x int`, "c"},
+		{`DROP POLICY p ON a`, "*"},
+		{`GRANT SELECT ON a TO ` + role, "*"},
+		{`CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'`, "*"},
+		{`CREATE SCHEMA s`, "*"},
+		{`DROP SCHEMA s`, "*"},
+		{`ALTER PUBLICATION rowtide ADD TABLE a`, "*"},
+		{`DROP OWNED BY ` + role, "*"},
 		{`DROP TABLE a CASCADE`, "a"},
 	} {
 		oid := pgtest.One[uint32](t, db, `SELECT coalesce(to_regclass($1)::oid, 0)`, x.want)

@@ -27,7 +27,7 @@ func (g *Postgres) Still(ctx context.Context, t *schema.Table) error {
 	s.mu.Lock()
 	s.still, s.now, s.end = true, StillCommit, StillCommit
 	s.mu.Unlock()
-	g.use([]*schema.Table{t})
+	g.use([]*schema.Table{t}) //nolint:contextcheck // what it starts ends with Close
 	conn, err := pgconn.ConnectConfig(ctx, g.keepSession)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)

@@ -109,8 +109,8 @@ func Explain(ctx context.Context, c Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer g.Close()                                //nolint:contextcheck // closing outlives ctx
-	if err := g.Still(ctx, op.Table); err != nil { //nolint:contextcheck // what Close ends
+	defer g.Close() //nolint:contextcheck // closing outlives ctx
+	if err := g.Still(ctx, op.Table); err != nil {
 		return nil, fmt.Errorf("read what policies ask: %w", err)
 	}
 	r := report(g, op, c.Principal)

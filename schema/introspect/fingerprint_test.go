@@ -263,8 +263,12 @@ func newMeter(b *testing.B, db *pgtest.DB) meter {
 
 // cpu is in nanoseconds; 0 where the system does not tell.
 func (m meter) cpu() (n float64) {
-	if text, err := os.ReadFile(m.of); err == nil {
-		fmt.Sscan(string(text), &n)
+	text, err := os.ReadFile(m.of)
+	if err != nil {
+		return 0
+	}
+	if _, err := fmt.Sscan(string(text), &n); err != nil {
+		return 0
 	}
 	return n
 }
