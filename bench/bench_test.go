@@ -155,7 +155,7 @@ func TestASeriesHasTheMediansOfItsRounds(t *testing.T) {
 func TestWhatIsLeftOpenHasItsDefault(t *testing.T) {
 	t.Parallel()
 	s := &RLS{Changes: 7}
-	if err := fill(s); err != nil || s.Changes != 7 || !slices.Equal(s.Subscriptions, []int{1, 100, 10_000, 100_000}) {
+	if err := fill(s); err != nil || s.Changes != 7 || !slices.Equal(s.Subscriptions, []int{1, 10, 100, 1000, 10_000, 100_000}) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
