@@ -27,7 +27,6 @@ type builder struct {
 	// being one, by OID.
 	typeNames map[uint32]string
 	faults    map[uint32]*Problem
-	related   map[[2]*Related]bool // whether they are the same
 }
 
 func (b *builder) refuse(d *TableDef, object, message, hint string) {

@@ -24,7 +24,7 @@ type Catalog struct {
 func New(db Database, o Options) (*Catalog, []Problem) {
 	o.Limits = o.Limits.withDefaults()
 	b := &builder{
-		db: &db, related: map[[2]*Related]bool{}, types: namedTypes{enums: map[uint32]*enumType{}, objects: map[uint32]*objectType{}},
+		db: &db, types: namedTypes{enums: map[uint32]*enumType{}, objects: map[uint32]*objectType{}},
 		typeNames: map[uint32]string{}, faults: map[uint32]*Problem{},
 	}
 	b.admit()
@@ -105,8 +105,8 @@ func (b *builder) table(c *candidate) *Table {
 // stays tells whether a table of the previous catalog is what would be made of a candidate.
 func (b *builder) stays(t *Table, c *candidate) bool {
 	if t == nil || t.Field != c.field || t.Type != c.typ || !sameArray(t.Def.Columns, c.def.Columns) ||
-		!slices.Equal(t.Def.Trusted, c.def.Trusted) || !b.sameRelated(t.Def.Related, c.def.Related) {
-		return false
+		!slices.Equal(t.Def.Trusted, c.def.Trusted) || t.Def.Related != c.def.Related {
+		return false // what is kept for policies of one reading is not found by those of another
 	}
 	for _, n := range t.named {
 		if b.typeNames[n.oid] != n.name {
@@ -118,23 +118,6 @@ func (b *builder) stays(t *Table, c *candidate) bool {
 
 // sameArray tells whether two slices are one.
 func sameArray[T any](a, b []T) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }
-
-// sameRelated tells whether what policies read and call is the same; it is asked of the same two for
-// each table.
-func (b *builder) sameRelated(old, now *Related) bool {
-	if old == nil || now == nil {
-		return old == now
-	}
-	key := [2]*Related{old, now}
-	same, known := b.related[key]
-	if !known {
-		same = old.Version == now.Version && slices.EqualFunc(old.Tables, now.Tables, func(x, y *TableDef) bool {
-			return sameArray(x.Columns, y.Columns)
-		})
-		b.related[key] = same
-	}
-	return same
-}
 
 // tableKinds are the kinds that a table gives which serves these operations; nil means all.
 func tableKinds(operations []ChangeKind) KindSet {

@@ -64,8 +64,8 @@ type timeMark struct {
 type phase uint8
 
 const (
-	phaseLoading phase = iota // Postgres is asked meanwhile
-	phaseRead                 // the stream has not passed what the snapshot saw
+	phaseLoading phase = iota
+	phaseRead          // the stream has not passed what the snapshot saw
 	phaseKept
 	phaseRefused // Postgres is asked
 )
@@ -84,6 +84,7 @@ type keeping struct {
 	barrier   uint32       // the transaction behind all that the snapshot saw
 	seen      cdc.Snapshot // what that was
 	turned    cdc.LSN      // where the table was last found to be kept, or not to be any more
+	since     time.Time    // its reading began, whatever failed from then on
 	cancel    context.CancelFunc
 	bindings  map[*cdc.Relation][]int
 }
@@ -232,10 +233,19 @@ const (
 
 // stand tells how a predicate stands for images of a transaction. The caller holds mu.
 func (s *keeps) stand(p *predicate, commit cdc.LSN) standing {
+	lost := false
 	for _, k := range p.kept {
-		if k.phase != phaseKept || commit == 0 {
+		switch {
+		case commit == 0 || k.phase == phaseRefused:
 			return standsNot
+		case k.phase != phaseKept && time.Since(k.since) > awaitMost:
+			return standsNot
+		case k.phase != phaseKept: // what Postgres says now would be of another moment
+			lost = true
 		}
+	}
+	if lost {
+		return standsLost
 	}
 	for _, k := range p.kept {
 		if commit <= k.floor || commit > s.end {
@@ -245,7 +255,8 @@ func (s *keeps) stand(p *predicate, commit cdc.LSN) standing {
 	return standsFast
 }
 
-// awaitMost bounds the wait for tables to be kept: Postgres is asked then, until they are.
+// awaitMost bounds the wait for tables to be kept, in which nothing is decided that they matter to:
+// Postgres is asked then, until they are.
 const awaitMost = 10 * time.Second
 
 // Await implements fanout.Follower.

@@ -28,6 +28,7 @@ func (e refusedError) Error() string { return e.why }
 
 // load starts the reading of a table. The caller holds mu.
 func (s *keeps) load(k *kept) {
+	k.since = time.Now()
 	var ctx context.Context
 	if ctx, k.cancel = s.life(); s.still { // Still reads it
 		return
