@@ -196,8 +196,8 @@ func TestAnUpdateTellsWhatCommitsLater(t *testing.T) {
 	}
 }
 
+// It runs alone: a mark also looks at memberships in roles, which all databases of the server share.
 func TestTemporaryTablesCostAGlance(t *testing.T) {
-	t.Parallel()
 	db := pgtest.New(t, `CREATE TABLE a (id int); COMMENT ON TABLE a IS '@subscribe'`)
 	conn := connect(t, db, db.Login(t, "svc"))
 	db.Exec(t, `CREATE TEMPORARY TABLE first (id int)`) // makes the schema of the session
