@@ -91,7 +91,8 @@ func TestWhatHoldsBackTheLogIsFound(t *testing.T) {
 	w := setUp(t, pgtest.On(t, cluster(t, nil), tables))
 	cfg := w.cfg
 	cfg.RetainedWAL, cfg.LongTransaction = 50_000, time.Nanosecond
-	const much = `SELECT pg_logical_emit_message(false, 'x', repeat('x', 100000))`
+	// In a transaction, whose commit writes it: pg_current_wal_lsn() tells of nothing else.
+	const much = `SELECT pg_logical_emit_message(true, 'x', repeat('x', 100000))`
 	w.Exec(t, w.words(`SELECT pg_create_logical_replication_slot('$slot', 'pgoutput')`))
 	w.Exec(t, much)
 	if f := find(examine(t, w.cfg), "slot", ""); f != nil {
