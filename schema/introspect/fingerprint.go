@@ -2,8 +2,8 @@ package introspect
 
 // fingerprintSQL is a query of hashes over every catalog row that Load reads, and over those that
 // policies and generated columns are deparsed from (R34): while they stay the same, Load gives the
-// same. It costs tens of microseconds a table, so a service can ask each second; that is how it
-// learns of roles and memberships, for which there are no event triggers.
+// same. It costs tens of microseconds a table; a Mark tells for less, each second, whether to ask. That is
+// how a service learns of roles and memberships, for which there are no event triggers.
 //
 // A row counts for the relation whose definition it is part of (1), for the type (2), or for all (0).
 // Those of the fourth kind have no hash: they are relations beside those read that rows are of (3). $4 are the relations to look at, or NULL.
@@ -55,7 +55,20 @@ WITH RECURSIVE served AS MATERIALIZED (
   GROUP BY called.root
 ), shadow AS MATERIALIZED (
   SELECT sum(pg_catalog.hash_record_extended((s.oid, s.xmin), 0)) AS h FROM (` + shadows + `) s
-), seen(kind, id, what, a, b, xmin) AS (
+), seen(kind, id, what, a, b, xmin) AS (` + counted + `), total(kind, id, h) AS (
+  SELECT seen.kind, seen.id, pg_catalog.hash_record_extended(seen, 0) FROM seen
+  UNION ALL SELECT 1, col.attrelid, pg_catalog.hash_record_extended((col.attnum, col.xmin), 2) FROM col
+  UNION ALL SELECT 0, 0, who.h FROM rol JOIN who ON who.oid = rol.oid
+  UNION ALL SELECT 1, rel.oid, who.h FROM rel JOIN who ON who.oid = rel.relowner
+  UNION ALL SELECT 1, dep.rel, pg_catalog.hash_numeric_extended(call.h + shadow.h, 1) FROM dep JOIN call
+    ON dep.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND call.root = dep.refobjid CROSS JOIN shadow
+)
+SELECT CASE WHEN total.id = 0 THEN 0 ELSE total.kind END, total.id, pg_catalog.count(*)::text || ':' || pg_catalog.sum(total.h)::text
+FROM total GROUP BY 1, 2` + beside
+}
+
+// counted are the rows that count, each with what it counts for, and which kind of row it is.
+const counted = `
   SELECT 1, rel.oid, 1, rel.oid, 0::int8, rel.xmin FROM rel
   UNION ALL SELECT 1, expr.rel, expr.what, expr.oid, 0, expr.xmin FROM expr
   UNION ALL SELECT 0, 0, 5, n.oid, 0, n.xmin FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_(toast_)?temp_'
@@ -94,16 +107,10 @@ WITH RECURSIVE served AS MATERIALIZED (
   UNION ALL SELECT 0, 0, 26, p.oid, 0, p.xmin FROM pg_catalog.pg_publication p
   UNION ALL SELECT 0, 0, 27, n.oid, 0, n.xmin FROM pg_catalog.pg_publication_namespace n
   UNION ALL SELECT 0, 0, 28, o.oid, 0, o.xmin FROM pg_catalog.pg_collation o WHERE o.oid >= 16384
-), total(kind, id, h) AS (
-  SELECT seen.kind, seen.id, pg_catalog.hash_record_extended(seen, 0) FROM seen
-  UNION ALL SELECT 1, col.attrelid, pg_catalog.hash_record_extended((col.attnum, col.xmin), 2) FROM col
-  UNION ALL SELECT 0, 0, who.h FROM rol JOIN who ON who.oid = rol.oid
-  UNION ALL SELECT 1, rel.oid, who.h FROM rel JOIN who ON who.oid = rel.relowner
-  UNION ALL SELECT 1, dep.rel, pg_catalog.hash_numeric_extended(call.h + shadow.h, 1) FROM dep JOIN call
-    ON dep.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND call.root = dep.refobjid CROSS JOIN shadow
-)
-SELECT CASE WHEN total.id = 0 THEN 0 ELSE total.kind END, total.id, pg_catalog.count(*)::text || ':' || pg_catalog.sum(total.h)::text
-FROM total GROUP BY 1, 2
+`
+
+// beside are relations that others' rows depend on.
+const beside = `
 UNION ALL SELECT DISTINCT 3, x.oid, '' FROM (
   SELECT part.oid FROM part
   UNION ALL SELECT i.indexrelid FROM rel JOIN pg_catalog.pg_index i ON i.indrelid = rel.oid
@@ -112,4 +119,3 @@ UNION ALL SELECT DISTINCT 3, x.oid, '' FROM (
   UNION ALL SELECT d.refobjid FROM called JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
     AND d.objid = called.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
 ) x`
-}
