@@ -27,7 +27,7 @@ func Up(ctx context.Context, cfg UpConfig) (Report, error) {
 		return Report{}, err
 	}
 	defer s.close(ctx)
-	for _, step := range []func(context.Context) error{s.mayCreate, s.ownSchema, s.up, s.eventTriggers} {
+	for _, step := range []func(context.Context) error{s.mayCreate, s.ownSchema, s.up, s.grantAgain, s.eventTriggers} {
 		if err := step(ctx); err != nil {
 			return s.report, err
 		}

@@ -77,6 +77,27 @@ SELECT current_database()::text,
 		remember("installation", login, ""))
 }
 
+// grantAgain opens what is new in Rowtide's own schema to the logins that it was opened to.
+func (s *session) grantAgain(ctx context.Context) error {
+	made, err := s.created(ctx)
+	if err != nil {
+		return err
+	}
+	for _, login := range names(made, "installation") {
+		there, err := s.exists(ctx, `SELECT FROM pg_roles WHERE rolname = $1`, login)
+		if err != nil {
+			return err
+		}
+		if !there {
+			continue
+		}
+		if err := s.grants(ctx, login); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A schemaNeed is a schema that the login has to have USAGE on.
 type schemaNeed struct {
 	Schema string

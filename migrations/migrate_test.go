@@ -39,6 +39,26 @@ func TestStatusTellsTheVersion(t *testing.T) {
 	same(t, before, catalog(t, db))
 }
 
+// A database that an earlier version set up: what later ones added is open to its login.
+func TestUpOpensWhatIsNewToTheLoginsThereAre(t *testing.T) {
+	t.Parallel()
+	db, cfg := installed(t)
+	may := func() bool {
+		return pgtest.One[bool](t, db, `SELECT bool_and(has_function_privilege($1, p.oid, 'EXECUTE')) FROM pg_proc p WHERE p.proname IN ('rows_of', 'rows_near')`, cfg.Login)
+	}
+	if !may() {
+		t.Fatal("setup did not")
+	}
+	db.Exec(t, without5+`REVOKE EXECUTE ON FUNCTION rowtide.rows_of FROM `+cfg.Login+`; UPDATE rowtide.schema_migrations SET version = 4`)
+	r, err := migrations.Up(t.Context(), migrations.UpConfig{AdminURL: db.Admin})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, r)
+	}
+	if !may() {
+		t.Errorf("the login may not use what is new:\n%s", r)
+	}
+}
+
 // What each migration makes, taken away.
 const (
 	without1 = `DROP TABLE rowtide.created, rowtide.installation, rowtide.replica_identity;`
