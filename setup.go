@@ -114,7 +114,8 @@ func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []sche
 	return toPublish(catalog, cfg.Sets, schemas), unpublished(catalog, problems), nil
 }
 
-// toPublish are the tables of a catalog to publish, and with sets those that their policies ask.
+// toPublish are the tables of a catalog to publish, and with sets those that their policies ask. One
+// that is served for INSERT alone, and asked, is published with everything.
 func toPublish(catalog *schema.Catalog, sets bool, schemas []string) []migrations.Table {
 	var tables []migrations.Table
 	wanted := catalog.Wanted()
@@ -125,24 +126,28 @@ func toPublish(catalog *schema.Catalog, sets bool, schemas []string) []migration
 		return tables
 	}
 	for _, d := range rls.Asked(wanted, schemas) {
-		t := migrations.Table{Schema: d.Schema, Name: d.Name, Full: true}
-		if i := slices.IndexFunc(tables, func(o migrations.Table) bool { return o.Schema == t.Schema && o.Name == t.Name }); i >= 0 {
-			tables[i] = t
+		if i := slices.IndexFunc(tables, func(o migrations.Table) bool { return o.Schema == d.Schema && o.Name == d.Name }); i >= 0 {
+			tables[i].Full = true
 		} else {
-			tables = append(tables, t)
+			tables = append(tables, migrations.Table{Schema: d.Schema, Name: d.Name, Full: true, Asked: true})
 		}
 	}
 	return tables
 }
 
-// rolesOf are the roles of the allow-list, or, where it is not given, those that the login was
-// made a member of.
+// rolesOf are the roles of the allow-list, or, where it is not given, those that the login may act
+// as, and other logins that setup was run for: a table that is wanted for none of them is withdrawn.
 func rolesOf(ctx context.Context, pool *pgxpool.Pool, cfg SetupConfig) ([]string, error) {
 	if len(cfg.Roles) > 0 {
 		return cfg.Roles, nil
 	}
-	rows, err := pool.Query(ctx, `SELECT r.rolname::text FROM pg_catalog.pg_auth_members m
-JOIN pg_catalog.pg_roles r ON r.oid = m.roleid JOIN pg_catalog.pg_roles l ON l.oid = m.member WHERE l.rolname = $1 ORDER BY 1`, cfg.Login)
+	logins, err := migrations.Logins(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := pool.Query(ctx, `SELECT DISTINCT r.rolname::text FROM pg_catalog.pg_auth_members m
+JOIN pg_catalog.pg_roles r ON r.oid = m.roleid JOIN pg_catalog.pg_roles l ON l.oid = m.member WHERE l.rolname = ANY($1) ORDER BY 1`,
+		append(logins, cfg.Login))
 	if err != nil {
 		return nil, fmt.Errorf("read roles: %w", err)
 	}

@@ -47,6 +47,21 @@ FROM rowtide.installation`, []string{ddlTrigger, dropTrigger}).Scan(&i.ID, &i.Cu
 	return i, nil
 }
 
+// Logins are the service logins that setup was run for, read as an administrator; none where it was
+// not.
+func Logins(ctx context.Context, db Querier) ([]string, error) {
+	var logins []string
+	err := db.QueryRow(ctx, `SELECT coalesce(pg_catalog.array_agg(name), '{}') FROM rowtide.created WHERE kind = 'installation'`).Scan(&logins)
+	switch code(err) {
+	case pgerrcode.UndefinedTable, pgerrcode.InvalidSchemaName:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read logins: %w", err)
+	}
+	return logins, nil
+}
+
 // noAccess tells a login that setup did not make which to use.
 func noAccess(ctx context.Context, db Querier) error {
 	var login string

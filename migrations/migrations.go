@@ -46,6 +46,9 @@ type Table struct {
 	// Full asks for updates and deletes too, which needs REPLICA IDENTITY FULL. Defaults to
 	// false: inserts and truncates alone, and the identity is left as it is.
 	Full bool
+	// Asked tells that nobody is served the table, and that policies of others ask it: where it
+	// cannot be published Postgres is asked, so that is no reason to fail.
+	Asked bool
 }
 
 // String is the quoted, qualified name.

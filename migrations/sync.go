@@ -84,8 +84,11 @@ func (s *session) publish(ctx context.Context, r *relation, pubs publications, y
 		target, other = pubs.full, pubs.insert
 	}
 	what := fmt.Sprintf("table %s in publication %s", r.Table, target.name)
+	if r.Asked {
+		what = fmt.Sprintf("table %s, which policies ask, in publication %s", r.Table, target.name)
+	}
 	if why := r.refusal(); why != "" {
-		s.step(Refused, what, why)
+		s.refuse(r, what, why)
 		return nil
 	}
 	var sql []string
@@ -95,7 +98,7 @@ func (s *session) publish(ctx context.Context, r *relation, pubs publications, y
 			return err
 		}
 		if cost.dear() && !yes {
-			s.step(Refused, what, fmt.Sprintf("REPLICA IDENTITY FULL makes %s: accept it with --yes", cost))
+			s.refuse(r, what, fmt.Sprintf("REPLICA IDENTITY FULL makes %s: accept it with --yes", cost))
 			return nil
 		}
 		what += fmt.Sprintf(", with REPLICA IDENTITY FULL (%s)", cost)
@@ -118,6 +121,15 @@ func (s *session) publish(ctx context.Context, r *relation, pubs publications, y
 		return nil
 	}
 	return s.doTable(ctx, what, sql)
+}
+
+// refuse says why a table is not published.
+func (s *session) refuse(r *relation, what, why string) {
+	if r.Asked {
+		s.step(Skipped, what, "PostgreSQL is asked for each change, and a change of it alone delivers nothing; "+why)
+		return
+	}
+	s.step(Refused, what, why)
 }
 
 // leave gives the statements that take a table out of a publication. The identity that it needed

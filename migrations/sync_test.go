@@ -265,6 +265,40 @@ func TestWideValuesWantAYes(t *testing.T) {
 	syncTables(t, db, tables...)
 }
 
+// Where one that nobody is served cannot be published, PostgreSQL is asked, and that is no error: setup
+// of a database that went well before goes well now.
+func TestWhatPoliciesAskIsLeftOutWhereItCannotBePublished(t *testing.T) {
+	t.Parallel()
+	db, _ := installed(t, `
+		CREATE TABLE served (id int PRIMARY KEY);
+		CREATE TABLE members (team int, who text);
+		CREATE UNLOGGED TABLE u (id int PRIMARY KEY);
+		CREATE TABLE docs (id int PRIMARY KEY, body text); ALTER TABLE docs ALTER body SET STORAGE EXTERNAL;
+		INSERT INTO docs SELECT i, repeat('x', 100000) FROM generate_series(1, 5) i`)
+	tables := []migrations.Table{full("served")}
+	for _, name := range []string{"members", "u", "docs"} {
+		tables = append(tables, migrations.Table{Schema: "public", Name: name, Full: true, Asked: true})
+	}
+	r := syncTables(t, db, tables...)
+	equal(t, members(t, db, "rowtide"), "members", "served")
+	if identity(t, db, "members") != "f" || identity(t, db, "docs") != "d" {
+		t.Errorf("identities %s and %s", identity(t, db, "members"), identity(t, db, "docs"))
+	}
+	why := whyOf(r, migrations.Skipped)
+	for _, want := range []string{"SET LOGGED", "accept it with --yes", `"docs", which policies ask, in publication rowtide: PostgreSQL is asked`} {
+		if !strings.Contains(why, want) {
+			t.Errorf("%q is not said:\n%s", want, why)
+		}
+	}
+	db.Exec(t, "INSERT INTO members VALUES (1, 'ana'); UPDATE members SET who = 'ben'; DELETE FROM members") // it has no key
+	if _, err := migrations.Down(t.Context(), migrations.DownConfig{AdminURL: db.Admin}); err != nil {
+		t.Fatal(err)
+	}
+	if identity(t, db, "members") != "d" {
+		t.Error("its identity was not restored")
+	}
+}
+
 func TestALockedTableIsGivenUpAndTheOthersDone(t *testing.T) {
 	t.Parallel()
 	db, _ := installed(t, `CREATE TABLE busy (id int PRIMARY KEY); CREATE TABLE idle (id int PRIMARY KEY)`)
