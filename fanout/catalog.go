@@ -46,10 +46,10 @@ func (d *Dispatcher) use(c *schema.Catalog) {
 	if c == d.registry.present() {
 		return
 	}
-	subs := d.registry.swap(c)
-	if d.follower != nil {
+	if d.follower != nil { // before anybody is compiled by it
 		d.follower.Use(c)
 	}
+	subs := d.registry.swap(c)
 	d.matcher.bindings.forget()
 	clear(d.refreshed)
 	d.carry()

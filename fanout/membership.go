@@ -28,7 +28,7 @@ type Follower interface {
 	// Near reads, in one snapshot that sees every transaction in settled, the rows of t that any of
 	// the principals may see behind the transaction at commit and not before it, or the other way
 	// round, and perhaps others. It is an error where they are more than most. All that the snapshot
-	// sees commits before end, and something behind it.
+	// sees, and all that emptied the table for it, commits before end, and something behind it.
 	Near(ctx context.Context, t *schema.Table, commit cdc.LSN, principals []*authz.Principal, settled []uint32, most int) (end cdc.LSN, rows []cdc.Row, err error)
 	// Await waits until what policies on t ask of other tables for a role is known, or until it
 	// is plain that it will not be, within a bound. Its error is that of ctx.

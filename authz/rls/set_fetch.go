@@ -18,15 +18,24 @@ import (
 // errMany says that a change of membership concerns too many rows to look at each.
 var errMany = errors.New("a change of membership concerns too many rows")
 
+// errForgotten says that what the tables asked were at a transaction is not known any more.
+var errForgotten = errors.New("what policies asked of other tables is not known any more")
+
 // Near implements fanout.Follower.
 func (g *Postgres) Near(ctx context.Context, t *schema.Table, commit cdc.LSN, principals []*authz.Principal, settled []uint32, most int) (end cdc.LSN, rows []cdc.Row, err error) {
 	n := &near{}
 	for _, principal := range principals {
-		if p := g.keptBy(t, principal.Role); p != nil {
-			b := g.bounds.of(p, principal)
-			g.keeps.mu.RLock()
-			p.near(b, principal, commit, n)
-			g.keeps.mu.RUnlock()
+		p := g.keptBy(t, principal.Role)
+		if p == nil {
+			return 0, nil, errForgotten
+		}
+		b := g.bounds.of(p, principal)
+		g.keeps.mu.RLock()
+		how := g.keeps.stand(p, commit)
+		p.near(b, principal, commit, n)
+		g.keeps.mu.RUnlock()
+		if how != standsFast { // then there is nothing near, which does not say that nothing came or went
+			return 0, nil, errForgotten
 		}
 	}
 	s, err := g.keepers.acquire(ctx, false)
@@ -46,23 +55,37 @@ func (g *Postgres) Near(ctx context.Context, t *schema.Table, commit cdc.LSN, pr
 	if _, err := s.prepare(ctx, []statementKey{{sql: r.plan.shape}}); err != nil {
 		return 0, nil, err
 	}
-	seen, err := r.open(ctx)
-	if err != nil {
+	if _, err := r.open(ctx); err != nil {
 		return 0, nil, err
 	}
-	rows, err = readNear(ctx, s, t, n, most)
-	if err != nil {
+	if rows, err = readNear(ctx, s, t, n, most); err != nil {
 		return 0, nil, err
 	}
-	// Then something commits behind the snapshot, and whoever follows the stream does not have to
-	// wait for others to write.
-	for _, sql := range []string{rollback, "BEGIN READ WRITE", "SELECT pg_catalog.pg_logical_emit_message(true, 'rowtide', 'read')", "COMMIT"} {
-		if err := run(ctx, s.conn, sql); err != nil {
-			return 0, nil, err
-		}
+	if end, err = markRead(ctx, s); err != nil {
+		return 0, nil, err
 	}
 	clean = true
-	return seen.End, rows, nil
+	return end, rows, nil
+}
+
+// markRead writes a message behind what was read and gives its place: whoever follows the stream does not
+// have to wait for others to write. The place of the snapshot would not do: what empties or rewrites a
+// table between the snapshot and the reading does so for the snapshot, too.
+func markRead(ctx context.Context, s *session) (cdc.LSN, error) {
+	for _, sql := range []string{rollback, "BEGIN READ WRITE"} {
+		if err := run(ctx, s.conn, sql); err != nil {
+			return 0, err
+		}
+	}
+	row, err := one(ctx, s.conn, "SELECT pg_catalog.pg_logical_emit_message(true, 'rowtide', 'read')")
+	if err != nil {
+		return 0, err
+	}
+	at, err := cdc.ParseLSN(string(row[0]))
+	if err != nil {
+		return 0, fmt.Errorf("write a message behind what was read: %w", err)
+	}
+	return at, run(ctx, s.conn, "COMMIT")
 }
 
 // readNear reads the rows, with all their columns.

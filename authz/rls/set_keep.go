@@ -2,6 +2,7 @@ package rls
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -68,6 +69,7 @@ const (
 	phaseRead          // the stream has not passed what the snapshot saw
 	phaseKept
 	phaseRefused // Postgres is asked
+	phaseGone    // it is that of another catalog: nothing is decided by it
 )
 
 // A keeping is a table that is being kept. Generations of the catalog share it while it is the
@@ -84,7 +86,7 @@ type keeping struct {
 	barrier   uint32       // the transaction behind all that the snapshot saw
 	seen      cdc.Snapshot // what that was
 	turned    cdc.LSN      // where the table was last found to be kept, or not to be any more
-	since     time.Time    // its reading began, whatever failed from then on
+	since     time.Time    // its reading began that has not failed, or the first that took too long
 	cancel    context.CancelFunc
 	bindings  map[*cdc.Relation][]int
 }
@@ -116,10 +118,14 @@ func (s *keeps) asking(t *schema.TableDef) *asking {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.related == nil || t.Related != s.related {
+	if s.related == nil || t.Related == nil {
 		return nil
 	}
-	return &asking{keep: s.keep, path: s.g.cfg.Schemas, related: s.related, outer: t}
+	keep := s.keep
+	if t.Related != s.related { // another catalog's: Postgres would tell what holds now, which is of another moment
+		keep = func(t *schema.TableDef) *kept { return &kept{def: t, keeping: &keeping{phase: phaseGone}} }
+	}
+	return &asking{keep: keep, path: s.g.cfg.Schemas, related: t.Related, outer: t}
 }
 
 func (s *keeps) keep(t *schema.TableDef) *kept {
@@ -157,7 +163,7 @@ func (g *Postgres) use(tables []*schema.Table) {
 	s.mu.Unlock()
 	var needed []*kept
 	for _, t := range tables {
-		for role := range t.Def.Access {
+		for _, role := range slices.Sorted(maps.Keys(t.Def.Access)) { // so that the same is kept in the same order
 			if p := g.plan(t, role).predicate; p != nil {
 				needed = append(needed, p.kept...)
 			}
@@ -191,7 +197,7 @@ func (s *keeps) adopt(needed []*kept) {
 	for _, k := range old {
 		k.cancel()
 		s.forget(k)
-		k.phase = phaseRefused // plans of the old catalog ask Postgres
+		k.phase = phaseGone
 	}
 }
 
@@ -236,6 +242,8 @@ func (s *keeps) stand(p *predicate, commit cdc.LSN) standing {
 	lost := false
 	for _, k := range p.kept {
 		switch {
+		case k.phase == phaseGone:
+			return standsLost
 		case commit == 0 || k.phase == phaseRefused:
 			return standsNot
 		case k.phase != phaseKept && time.Since(k.since) > awaitMost:

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rowtide/rowtide/authz"
 	"github.com/rowtide/rowtide/cdc"
+	"github.com/rowtide/rowtide/schema"
 )
 
 const keepWorld = `CREATE TABLE t (id int PRIMARY KEY, team int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE TABLE members (team int, who text);
@@ -52,4 +53,119 @@ func TestWhatSnapshotAndStreamBothTellCountsOnce(t *testing.T) {
 		}
 		want(t, "as of the transaction", got[0], letters)
 	}
+}
+
+// Whoever follows another catalog than the one in force gets nothing decided by what holds now: neither
+// by a plan of the catalog before, of which nothing is kept any more, nor by one that comes before its
+// catalog is in force.
+func TestPlansOfAnotherCatalogDecideNothing(t *testing.T) {
+	t.Parallel()
+	f := newWorld(t, 1, keepWorld).follow(t, "t", "members")
+	before := f.use(t, "t")[0]
+	f.exec(t, "INSERT INTO members VALUES (1, 'u1')")
+	joined := f.last(t)
+	who := []*authz.Principal{f.as(0, "", "app.a", "u1")}
+	ask := func(commit cdc.LSN) authz.Question {
+		return authz.Question{XID: f.settled(t), Commit: commit, Table: before, Principals: who, Images: []cdc.Row{texts("1", "1")}, Old: []bool{false}}
+	}
+	got, err := f.g.Judge(t.Context(), ask(joined))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "in force", got[0], "v")
+	f.exec(t, `DROP POLICY p ON t; ALTER TABLE members ALTER team TYPE bigint;
+		CREATE POLICY p ON t USING (team IN (SELECT m.team FROM members m WHERE m.who = current_setting('app.a')))`)
+	undecided := func(what string, tab *schema.Table) {
+		t.Helper()
+		q := ask(joined)
+		q.Table = tab
+		if got, err = f.g.Judge(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+		want(t, what, got[0], "u")
+		if ok, err := f.g.Covers(t.Context(), tab, f.names[0], joined); ok || err != nil {
+			t.Errorf("%s: it is covered (%v)", what, err)
+		}
+	}
+	undecided("before its catalog is in force", f.load(t, "public")["t"])
+	f.use(t, "t")
+	undecided("of the catalog before", before)
+}
+
+// Rows that came and went with a membership are looked for beside the stream. What was kept may be
+// forgotten by then, and then nobody can tell which they are.
+func TestWhatIsForgottenIsNotTakenForNoChange(t *testing.T) {
+	t.Parallel()
+	f := newWorld(t, 1, keepWorld).follow(t, "t", "members")
+	tab := f.use(t, "t")[0]
+	f.exec(t, "INSERT INTO t VALUES (1, 1); INSERT INTO members VALUES (1, 'u1')")
+	joined := f.last(t)
+	who := []*authz.Principal{f.as(0, "", "app.a", "u1")}
+	near := func() ([]cdc.Row, error) {
+		_, rows, err := f.g.Near(t.Context(), tab, joined, who, []uint32{f.settled(t)}, 10)
+		return rows, err
+	}
+	if rows, err := near(); err != nil || len(rows) != 1 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	f.g.Lost()
+	if rows, err := near(); err == nil {
+		t.Errorf("%d rows behind a loss", len(rows))
+	}
+}
+
+// TRUNCATE empties a table for those snapshots too that are older: whoever looks into the stream for what
+// came behind what was read has to come past it.
+func TestWhatEmptiesTheTableForASnapshotIsBeforeItsEnd(t *testing.T) {
+	t.Parallel()
+	f := newWorld(t, 1, keepWorld).follow(t, "t", "members")
+	tab := f.use(t, "t")[0]
+	f.exec(t, "INSERT INTO t VALUES (1, 1); INSERT INTO members VALUES (1, 'u1')")
+	joined := f.last(t)
+	other, err := f.db.Pool(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Exec(t.Context(), "LOCK TABLE t"); err != nil {
+		t.Fatal(err)
+	}
+	type found struct {
+		end  cdc.LSN
+		rows []cdc.Row
+		err  error
+	}
+	near, settled := make(chan found), f.settled(t)
+	go func() {
+		end, rows, err := f.g.Near(t.Context(), tab, joined, []*authz.Principal{f.as(0, "", "app.a", "u1")}, []uint32{settled}, 10)
+		near <- found{end, rows, err}
+	}()
+	for waits := false; !waits; {
+		if err := f.db.Pool(t).QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 't'::regclass AND NOT granted)").Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := other.Exec(t.Context(), "TRUNCATE t"); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := <-near
+	if got.err != nil || len(got.rows) > 0 {
+		t.Fatalf("%d rows, %v", len(got.rows), got.err)
+	}
+	if truncated := f.last(t); truncated == 0 || truncated >= got.end {
+		t.Errorf("the table was emptied at %s, and the end is %s", truncated, got.end)
+	}
+}
+
+// last feeds what has been committed and gives the last transaction that changed anything.
+func (f *follower) last(t testing.TB) (commit cdc.LSN) {
+	t.Helper()
+	f.pump(t, func(b *cdc.Batch) {
+		if len(b.Events) > 0 {
+			commit = b.Commit
+		}
+	})
+	return commit
 }

@@ -73,6 +73,9 @@ func (s *keeps) failed(ctx context.Context, k *kept, err error) {
 	}
 	s.forget(k)
 	k.phase = phaseLoading
+	if time.Since(k.since) < awaitMost { // a connection that broke says nothing about the next
+		k.since = time.Now()
+	}
 	if before := k.why; before != err.Error() {
 		s.g.cfg.Logger.Warn("what policies ask of a table is not kept: Postgres is asked", "table", k.def.Schema+"."+k.def.Name, "why", err)
 	}
