@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/rowtide/rowtide"
+	"github.com/rowtide/rowtide/internal/feedtest"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
 
@@ -39,20 +40,72 @@ func TestATableThatIsPublishedInPartIsNotServed(t *testing.T) {
 	}
 }
 
+// TestPartitionsArePublishedAsTheirTableOrNotServed has an administrator publish partitions as tables of their own:
+// nothing then comes of the table that is served. A partition that is published beside it changes nothing, and no row
+// comes twice.
+//
+// Covers C61.
+func TestPartitionsArePublishedAsTheirTableOrNotServed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, `CREATE TABLE notes (id int PRIMARY KEY, text text) PARTITION BY LIST (id); CREATE TABLE notes_1 PARTITION OF notes FOR VALUES IN (1);
+		CREATE TABLE rest PARTITION OF notes DEFAULT; GRANT SELECT ON notes TO `+role+`;
+		COMMENT ON TABLE notes IS '@subscribe(rowSecurity: NOT_REQUIRED)'`)
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "")
+	until(t, c, isKind("LIVE"))
+	db.Exec(t, "ALTER PUBLICATION rowtide ADD TABLE notes_1")
+	db.Exec(t, "INSERT INTO notes VALUES (1, 'of the partition')")
+	db.Exec(t, "INSERT INTO notes VALUES (2, 'of the rest')")
+	for _, id := range []string{"1", "2"} {
+		if f := next(t, c); f.Kind != "INSERT" || string(f.Row["id"]) != id {
+			t.Errorf("want the insert of %s, got %s", id, f)
+		}
+	}
+	db.Exec(t, "ALTER PUBLICATION rowtide SET (publish_via_partition_root = false); INSERT INTO notes VALUES (3, 'comes as of the partition')")
+	if got := ended(t, c); !strings.Contains(got, "SCHEMA_CHANGED") {
+		t.Errorf("want SCHEMA_CHANGED, got %s", got)
+	}
+	db.Exec(t, "ALTER PUBLICATION rowtide SET (publish_via_partition_root = true)")
+	eventually(t, "the table is served again", func() bool {
+		c = subscribeNotes(t, s, role, "(snapshot: true)")
+		m, err := c.Next(t.Context())
+		return err == nil && m.Type == "next"
+	})
+	rows := 0
+	until(t, c, func(f *feedtest.Frame) bool {
+		if f.Kind == "SNAPSHOT" {
+			rows++
+		}
+		return f.Kind == "LIVE"
+	})
+	if rows != 3 {
+		t.Errorf("the snapshot has %d rows, want 3", rows)
+	}
+}
+
 // TestATableThatLeavesThePublicationForAMomentStartsOver takes a table out and puts it back in one
-// breath, with a change between of which nobody hears.
+// breath, or changes what is published and back, with a change between of which nobody hears.
 //
 // Covers C80.
 func TestATableThatLeavesThePublicationForAMomentStartsOver(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
-	p := subscribePair(t, s, role)
-	db.Exec(t, `ALTER PUBLICATION rowtide DROP TABLE notes; INSERT INTO notes VALUES (1, 'ana', 'nobody hears of it');
-		ALTER PUBLICATION rowtide ADD TABLE notes`)
-	p.told(t, "1", "table_rewritten")
+	for name, sql := range map[string][2]string{
+		"the table":    {"ALTER PUBLICATION rowtide DROP TABLE notes", "ALTER PUBLICATION rowtide ADD TABLE notes"},
+		"what is done": {"ALTER PUBLICATION rowtide SET (publish = 'delete')", "ALTER PUBLICATION rowtide SET (publish = 'insert, update, delete, truncate')"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			role := db.Role(t, "web_user")
+			db.Exec(t, notes(role))
+			s := start(t, settings(t, db, role))
+			p := subscribePair(t, s, role)
+			db.Exec(t, sql[0]+"; INSERT INTO notes VALUES (1, 'ana', 'nobody hears of it'); "+sql[1])
+			p.told(t, "1", "table_rewritten")
+		})
+	}
 }
 
 // TestAPublicationThatIsDroppedIsWaitedFor drops the publication under a service at work, and makes it
@@ -135,5 +188,51 @@ func TestTablesThatArePublishedAreNotServedUnlessAnnotated(t *testing.T) {
 	}
 	if got := ended(t, other); !strings.Contains(got, "GRAPHQL_VALIDATION_FAILED") {
 		t.Errorf("want the field to be unknown, got %s", got)
+	}
+}
+
+// TestMembersThatArePublishedNoMoreAreNotTrusted takes the table that a policy asks out of the publication, for good
+// or for a moment, and takes a member out, of which nobody hears: nothing is
+// shown by the membership of before, nor kept.
+//
+// Covers S56.
+func TestMembersThatArePublishedNoMoreAreNotTrusted(t *testing.T) {
+	t.Parallel()
+	const leave = "DELETE FROM members WHERE who = 'ana'"
+	for name, sql := range map[string]string{
+		"for good":     "ALTER PUBLICATION rowtide DROP TABLE members; " + leave,
+		"for a moment": "ALTER PUBLICATION rowtide DROP TABLE members; " + leave + "; ALTER PUBLICATION rowtide ADD TABLE members",
+		"no deletes":   "ALTER PUBLICATION rowtide SET (publish = 'insert'); " + leave + "; ALTER PUBLICATION rowtide SET (publish = 'insert, update, delete, truncate')",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			role := db.Role(t, "web_user")
+			db.Exec(t, notes(role)+`CREATE TABLE members (who text PRIMARY KEY, of text);
+				INSERT INTO members VALUES ('ana', 'club'), ('ben', 'club'); GRANT SELECT ON members TO `+role+`;
+				CREATE POLICY shared ON notes FOR SELECT TO `+role+` USING (owner IN (SELECT m.of FROM members m WHERE m.who = current_setting('request.jwt.claims')::json ->> 'sub'))`)
+			cfg := settings(t, db, role)
+			cfg.Sets = true
+			if report, err := rowtide.Sync(t.Context(), rowtide.SetupConfig{AdminURL: db.Admin, Login: "login_" + db.Name, Roles: cfg.Roles, Sets: true, Yes: true}); err != nil {
+				t.Fatalf("%v\n%s", err, report)
+			}
+			s := start(t, cfg)
+			const query = "subscription { notes(snapshot: true) { kind rowId reason row { id } } }"
+			ana, ben := follow(t, s.dial(t, role, map[string]any{"sub": "ana"}), query), follow(t, s.dial(t, role, map[string]any{"sub": "ben"}), query)
+			db.Exec(t, "INSERT INTO notes VALUES (1, 'club', 'for members')")
+			ana.until(t, 1)
+			db.Exec(t, sql)
+			db.Exec(t, "INSERT INTO notes VALUES (2, 'club', 'for members')")
+			db.Exec(t, "INSERT INTO notes VALUES (3, 'ana', 'own')")
+			for ; !ana.has(3) || ana.arriving; ana.read(t) {
+				if ana.has(2) {
+					t.Fatalf("who is no member any more is shown what is for members: %v", ana.rows)
+				}
+			}
+			if len(ana.rows) != 1 {
+				t.Errorf("who is no member any more has %v", ana.rows)
+			}
+			ben.until(t, 2)
+		})
 	}
 }

@@ -267,8 +267,8 @@ func (b *builder) identified(d *TableDef) bool {
 		return false
 	}
 	if d.PartlyPublished {
-		b.refuse(d, d.object(), "is in a publication of Rowtide with a WHERE or a list of columns: changes are missing, or come without values",
-			"rowtide doctor tells which: take it out there, and run rowtide sync")
+		b.refuse(d, d.object(), "is in a publication of Rowtide with a WHERE, a list of columns, or its partitions as tables of their own: changes are missing, or come without values",
+			"rowtide doctor tells which: take that out there, and run rowtide sync")
 		return false
 	}
 	if d.InsertsPublished && d.NeedsFullIdentity() {

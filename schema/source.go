@@ -37,11 +37,11 @@ type TableDef struct {
 	Partitions []PartitionDef
 	// Unpublished tells that the table is in none of the publications that were asked for.
 	Unpublished bool
-	// PartlyPublished tells that a publication has it with a WHERE or a list of columns;
-	// InsertsPublished that its INSERTs alone are published.
+	// PartlyPublished tells that a publication has it with a WHERE or a list of columns, or its partitions
+	// as tables of their own; InsertsPublished that its INSERTs alone are published.
 	PartlyPublished, InsertsPublished bool
-	// Publication is the OID of its entry in one of the publications: another where it was taken
-	// out and put back. It is 0 where it has none of its own.
+	// Publication is of its entries in the publications, and of what these publish: another where it was
+	// taken out and put back, or changes of a kind were not published for a while.
 	Publication uint32
 	// Identity is the table's; of a partitioned table the weakest among its own and those of
 	// its partitions, since a partition's own identity decides what its old images hold.

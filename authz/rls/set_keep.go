@@ -201,9 +201,10 @@ func (s *keeps) adopt(needed []*kept) {
 	}
 }
 
-// same tells whether rows that are kept for one may be kept for the other.
+// same tells whether rows that are kept for one may be kept for the other. They may not where changes did not
+// come for a while.
 func (k *kept) same(other *kept) bool {
-	if !slices.Equal(k.columns, other.columns) || k.def.Storage != other.def.Storage || len(k.indexes) != len(other.indexes) {
+	if !slices.Equal(k.columns, other.columns) || k.def.Storage != other.def.Storage || k.def.Publication != other.def.Publication || len(k.indexes) != len(other.indexes) {
 		return false
 	}
 	for i := range k.indexes {

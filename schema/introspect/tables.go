@@ -48,8 +48,9 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN rel ON rel.oid = c.oid
 LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
 LEFT JOIN LATERAL (
-  SELECT true AS member, bool_or(r.prqual IS NOT NULL OR r.prattrs IS NOT NULL) AS partly,
-         NOT bool_or(p.pubupdate AND p.pubdelete AND p.pubtruncate) AS inserts, max(r.oid) AS entry
+  SELECT true AS member, bool_or(r.prqual IS NOT NULL OR r.prattrs IS NOT NULL OR c.relkind = 'p' AND NOT p.pubviaroot) AS partly,
+         NOT bool_or(p.pubupdate AND p.pubdelete AND p.pubtruncate) AS inserts,
+         hashtext(string_agg(concat_ws(' ', coalesce(r.oid, s.oid), p.xmin), ',' ORDER BY p.oid))::bit(32)::bigint::oid AS entry
   FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid
   LEFT JOIN pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = c.relnamespace
   WHERE p.pubname = ANY($3::text[]) AND p.pubinsert AND (p.puballtables OR r.oid IS NOT NULL OR s.oid IS NOT NULL)
