@@ -22,6 +22,8 @@ type class struct {
 	shape *shape
 	keys  []string
 	never bool
+	// handles are what changes of membership reach the class by.
+	handles []string
 	// lane is the dispatcher's alone.
 	lane lane
 

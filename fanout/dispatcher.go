@@ -188,7 +188,7 @@ func (d *Dispatcher) lost(reason string) {
 	d.regrouped = false
 	if d.follower != nil {
 		d.follower.Lost()
-		d.registry.reindex(everybody)
+		d.registry.reindexAll()
 	}
 	for _, s := range d.registry.all() {
 		if s.attached() { // the others read the bus by themselves

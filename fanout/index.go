@@ -20,6 +20,7 @@ type table struct {
 	classes map[classKey]*class
 	rest    []*class // those that each event has to be held against
 	shapes  []*shape
+	handles map[string][]*class // what changes of membership reach them by
 	// kinds counts the classes that want each kind, and size all subscriptions.
 	kinds [schema.KindProgress + 1]int
 	size  int
@@ -55,11 +56,11 @@ const (
 )
 
 func newTable(t *schema.Table) *table {
-	return &table{schema: t, classes: map[classKey]*class{}}
+	return &table{schema: t, classes: map[classKey]*class{}, handles: map[string][]*class{}}
 }
 
 // class gives the class of a view, a new one where it is the first of its kind.
-func (t *table) class(v view, narrower Narrower) *class {
+func (t *table) class(v view, narrower Narrower, follower Follower) *class {
 	key := v.class()
 	if c := t.classes[key]; c != nil {
 		return c
@@ -73,6 +74,7 @@ func (t *table) class(v view, narrower Narrower) *class {
 		}
 	}
 	t.place(c, equalities(v, narrower))
+	t.hold(c, follower)
 	return c
 }
 
@@ -85,6 +87,7 @@ func (t *table) forget(c *class) {
 		}
 	}
 	t.unplace(c)
+	t.release(c)
 }
 
 // unplace takes a class out of the index.

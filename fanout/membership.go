@@ -25,6 +25,11 @@ type Follower interface {
 	// Affected tells what the transaction at commit means to principals besides the rows of t that
 	// it wrote itself. The transaction has been followed to its end.
 	Affected(t *schema.Table, commit cdc.LSN, principals []*authz.Principal) []authz.Effect
+	// Handles gives what changes of membership reach a principal by, the same for as long as the
+	// catalog is in force. Reached gives the handles of those for whom Affected may tell anything,
+	// so that nobody else is asked about; or that it may be everybody.
+	Handles(t *schema.Table, p *authz.Principal) []string
+	Reached(t *schema.Table, commit cdc.LSN) (handles []string, all bool)
 	// Near reads, in one snapshot that sees every transaction in settled, the rows of t that any of
 	// the principals may see behind the transaction at commit and not before it, or the other way
 	// round, and perhaps others. It is an error where they are more than most. All that the snapshot
@@ -42,7 +47,7 @@ type Follower interface {
 func (d *Dispatcher) followBatch(b *cdc.Batch) {
 	if d.follower != nil && d.follower.Follow(b) {
 		d.regrouped = true
-		d.reindex(b.Commit)
+		d.registry.reindex(b.Commit)
 	}
 }
 
@@ -54,7 +59,7 @@ func (d *Dispatcher) regroup(b *cdc.Batch) {
 	}
 	d.regrouped = false
 	for _, t := range d.registry.serving() {
-		classes := slices.DeleteFunc(d.registry.classes(t), func(c *class) bool { return !shifts(&c.view) || !c.concerned(&b.Transaction) })
+		classes := slices.DeleteFunc(d.registry.reached(t, b.Commit), func(c *class) bool { return !shifts(&c.view) || !c.concerned(&b.Transaction) })
 		for i, effect := range d.effects(t.schema, b.Commit, classes) {
 			switch effect {
 			case authz.RowsMoved:

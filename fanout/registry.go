@@ -15,6 +15,7 @@ import (
 // Its lock is taken before that of a class, and that before a subscription's.
 type registry struct {
 	narrower Narrower // nil for none
+	follower Follower // nil for none
 
 	mu      sync.Mutex
 	catalog *schema.Catalog
@@ -39,7 +40,8 @@ type registry struct {
 
 func newRegistry(c *schema.Catalog, j Judge) *registry {
 	n, _ := j.(Narrower)
-	return &registry{narrower: n, catalog: c, tables: map[*schema.Table]*table{}, breaks: map[uint32]cdc.Position{}}
+	f, _ := j.(Follower)
+	return &registry{narrower: n, follower: f, catalog: c, tables: map[*schema.Table]*table{}, breaks: map[uint32]cdc.Position{}}
 }
 
 // add registers a subscription that was compiled by that catalog. It is false where the catalog
@@ -67,7 +69,7 @@ func (r *registry) enterLocked(s *Subscription) {
 		t = newTable(v.op.Table)
 		r.tables[v.op.Table] = t
 	}
-	t.class(v, r.narrower).enter(s)
+	t.class(v, r.narrower, r.follower).enter(s)
 	t.size++
 }
 

@@ -102,6 +102,19 @@ func (c *club) Follow(b *cdc.Batch) bool {
 	return slices.ContainsFunc(c.joins, func(j join) bool { return j.commit == b.Commit })
 }
 
+func (c *club) Handles(_ *schema.Table, p *authz.Principal) []string { return []string{p.Subject} }
+
+func (c *club) Reached(_ *schema.Table, commit cdc.LSN) (handles []string, all bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, j := range c.joins {
+		if j.commit == commit {
+			handles = append(handles, j.member)
+		}
+	}
+	return handles, false
+}
+
 func (c *club) Affected(_ *schema.Table, commit cdc.LSN, principals []*authz.Principal) []authz.Effect {
 	c.mu.Lock()
 	defer c.mu.Unlock()

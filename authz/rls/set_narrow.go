@@ -106,6 +106,6 @@ func (s *keeps) lend(p *predicate, e *evaluation) (back func()) {
 	}
 	s.mu.RLock()
 	e.now = s.now
-	e.kept = !slices.ContainsFunc(p.kept, func(k *kept) bool { return k.phase != phaseKept })
+	e.kept = p.stands()
 	return s.mu.RUnlock
 }

@@ -98,7 +98,7 @@ func (p *predicate) turned(commit cdc.LSN) bool {
 // near adds where the rows are of which the predicate may say something else behind a transaction
 // than before it. The caller holds the lock of what is kept.
 func (p *predicate) near(b *bound, principal *authz.Principal, commit cdc.LSN, n *near) *near {
-	if b.refused || slices.ContainsFunc(p.kept, func(k *kept) bool { return k.phase != phaseKept }) {
+	if b.refused || !p.stands() {
 		return n // Postgres is asked
 	}
 	e := p.evaluation(principal, b)

@@ -16,6 +16,9 @@ type setQuery struct {
 	// changed reads what joins a row that came or went, by the slot of its table, regardless of
 	// the image: if there is something, the answer may be another.
 	changed map[int]joining
+	// grip tells whom rows concern, nil for all; gripped is changed regardless of principals.
+	grip    *grip
+	gripped map[int]joining
 	// anchor is what ties the rows to the image; nil where nothing does that is known.
 	anchor *anchor
 }
@@ -137,17 +140,27 @@ func (c *compiler) fillQuery(s *setQuery, q *query, columns int) error {
 		}
 	}
 	s.all = joinAll(s.tables, s.conds, s.own, 0)
-	s.changed = map[int]joining{}
-	for _, t := range s.tables {
-		var free []formula
-		for _, f := range s.conds {
-			if f.reads&^(s.own|readsPrincipal) == 0 {
-				free = append(free, f)
-			}
-		}
-		s.changed[t.slot] = joinAll(s.tables, free, s.own, t.bit())
+	s.grip = findGrip(s.conds, s.own)
+	s.changed = s.joined(s.own | readsPrincipal)
+	if s.grip != nil {
+		s.gripped = s.joined(s.own)
 	}
 	return nil
+}
+
+// joined joins each table's rows with the others, under the conditions that read nothing else.
+func (s *setQuery) joined(by reads) map[int]joining {
+	var free []formula
+	for _, f := range s.conds {
+		if f.reads&^by == 0 {
+			free = append(free, f)
+		}
+	}
+	out := map[int]joining{}
+	for _, t := range s.tables {
+		out[t.slot] = joinAll(s.tables, free, s.own, t.bit())
+	}
+	return out
 }
 
 // constantRow tells what EXISTS may select: what makes one row of one.

@@ -212,11 +212,11 @@ func TestSetsAgreeWithSelectBeforeAndAfterEachTransaction(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d sets of policies, %d decisions, %d visible, %d narrowed away, %d of %d changes of membership told, %d in vain, %d times few rows were read", sets, c.decisions, c.visible, c.narrowed, c.told, c.moved, c.vain, c.few)
+	t.Logf("%d sets of policies, %d decisions, %d visible, %d narrowed away, %d of %d changes of membership told, %d in vain, %d times few rows were read, %d of %d reached", sets, c.decisions, c.visible, c.narrowed, c.told, c.moved, c.vain, c.few, c.reached, c.reached+c.spared)
 	for w, n := range other {
 		t.Logf("%4d not kept: %s", n, w)
 	}
-	if c.visible*20 < c.decisions || c.moved < 20 || sets < 5 || c.parts < 20 || c.narrowed*50 < c.decisions || c.few == 0 {
+	if c.visible*20 < c.decisions || c.moved < 20 || sets < 5 || c.parts < 20 || c.narrowed*50 < c.decisions || c.few == 0 || c.spared < c.reached {
 		t.Error("the policies are too much alike")
 	}
 }
@@ -245,7 +245,7 @@ type setCheck struct {
 	past []judged
 	now  []map[string]bool // what each principal sees
 
-	decisions, visible, moved, told, vain, parts, narrowed, few int
+	decisions, visible, moved, told, vain, parts, narrowed, few, reached, spared int
 
 	// held is by what each principal is found, as an index of subscriptions holds it; found tells that what is
 	// judged is looked up there.
@@ -289,7 +289,7 @@ func (c *setCheck) transaction(t *testing.T, r setGrammar) {
 	var whole cdc.Batch
 	c.f.pump(t, func(b *cdc.Batch) {
 		j := judged{b, before, after}
-		c.place(t, c.f.g.Affected(c.tab, b.Commit, c.who))
+		c.place(t, c.ask(t, b.Commit))
 		c.found = true
 		c.judge(t, j)
 		c.found = false
@@ -368,7 +368,7 @@ func (c *setCheck) affected(t *testing.T, j judged) {
 			}
 		}
 	}
-	told := c.f.g.Affected(c.tab, j.batch.Commit, c.who)
+	told := c.ask(t, j.batch.Commit)
 	for i := range c.who {
 		moved := slices.ContainsFunc(slices.Concat(keys(j.before[i]), keys(j.after[i])), func(id string) bool {
 			return !touched[id] && j.before[i][id] != j.after[i][id]
@@ -385,6 +385,24 @@ func (c *setCheck) affected(t *testing.T, j judged) {
 			c.vain++
 		}
 	}
+}
+
+// ask asks what a transaction means to everybody, and checks that nothing is told to who is not reached.
+func (c *setCheck) ask(t *testing.T, commit cdc.LSN) []authz.Effect {
+	t.Helper()
+	told := c.f.g.Affected(c.tab, commit, c.who)
+	handles, all := c.f.g.Reached(c.tab, commit)
+	for i, p := range c.who {
+		switch reached := all || slices.ContainsFunc(c.f.g.Handles(c.tab, p), func(h string) bool { return slices.Contains(handles, h) }); {
+		case reached:
+			c.reached++
+		case told[i] != authz.NoEffect:
+			t.Errorf("%s %v is not reached by %q", p.Role, p.Settings, handles)
+		default:
+			c.spared++
+		}
+	}
+	return told
 }
 
 // near checks that the rows that came into or went out of a principal's sight are among those that are read.
