@@ -204,7 +204,7 @@ func (s *keeps) adopt(needed []*kept) {
 // same tells whether rows that are kept for one may be kept for the other. They may not where changes did not
 // come for a while.
 func (k *kept) same(other *kept) bool {
-	if !slices.Equal(k.columns, other.columns) || k.def.Storage != other.def.Storage || k.def.Publication != other.def.Publication || len(k.indexes) != len(other.indexes) {
+	if !slices.Equal(k.columns, other.columns) || k.def.Publication != other.def.Publication || len(k.indexes) != len(other.indexes) {
 		return false
 	}
 	for i := range k.indexes {
@@ -212,8 +212,10 @@ func (k *kept) same(other *kept) bool {
 			return false
 		}
 	}
+	// TRUNCATE and VACUUM FULL make the table anew, and leave its columns as they are.
+	anew := k.def.Storage != other.def.Storage
 	return slices.EqualFunc(k.def.Columns, other.def.Columns, func(a, b schema.ColumnDef) bool {
-		return a.Name == b.Name && a.Type.OID == b.Type.OID
+		return a.Name == b.Name && a.Type.OID == b.Type.OID && (!anew || a.Version == b.Version)
 	})
 }
 
