@@ -26,7 +26,7 @@ func commitAt(t *testing.T, conn *pgx.Conn, id int, at string) {
 	}
 }
 
-// TestClocksThatGoBackwardsChangeNothing has commits of 2090, of 1970 and of now: they come in the order
+// TestClocksThatGoBackwardsChangeNothing has commits of 1970, of 2090 and of now: they come in the order
 // in which they were committed, with the time that they have, and each cursor resumes behind its own, also in
 // a service that was started anew.
 //
@@ -58,7 +58,7 @@ func TestClocksThatGoBackwardsChangeNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	cursors := []string{until(t, c, isKind("LIVE")).Cursor}
-	times := []string{"2090-01-01T00:00:00Z", "1970-01-01T00:00:00Z", time.Now().UTC().Format(time.RFC3339), "2089-12-31T00:00:00Z", "2001-01-01T00:00:00Z"}
+	times := []string{"1970-01-01T00:00:00Z", "2090-01-01T00:00:00Z", time.Now().UTC().Format(time.RFC3339), "2089-12-31T00:00:00Z", "2001-01-01T00:00:00Z"}
 	var before *feedtest.Frame
 	for i, at := range times {
 		commitAt(t, conn, i+1, at)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,48 @@ func TestCursorsHoldOverARestart(t *testing.T) {
 		if f := next(t, c); f.Kind != "LIVE" {
 			t.Errorf("behind cursor %d: want LIVE, got %s", had, f)
 		}
+	}
+}
+
+// TestWhatTheBusHadAndLostIsReadAgainOrTold ends a service when all is acknowledged and nothing but its memory has it.
+// The next one reads it again from the window slots; where they are gone too its bus begins anew, and cursors of the
+// one before are refused for a reason: they are never taken for places in the new one.
+//
+// Covers C13, C14.
+func TestWhatTheBusHadAndLostIsReadAgainOrTold(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	role := db.Role(t, "web_user")
+	db.Exec(t, notes(role))
+	s := start(t, settings(t, db, role))
+	c := subscribeNotes(t, s, role, "")
+	cursor := until(t, c, isKind("LIVE")).Cursor
+	const rows = 5
+	for id := range rows {
+		db.Exec(t, "INSERT INTO notes VALUES ($1, 'ana', 'handed on')", id)
+		until(t, c, isKind("INSERT"))
+	}
+	end := pgtest.One[string](t, db, "SELECT pg_current_wal_insert_lsn()::text")
+	eventually(t, "all of it is acknowledged", func() bool {
+		return pgtest.One[bool](t, db, "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1", s.cfg.Slot, end)
+	})
+	s.stop()
+	s = start(t, s.cfg)
+	c = subscribeNotes(t, s, role, fmt.Sprintf("(after: %q)", cursor))
+	for id := range rows {
+		if f := next(t, c); f.Kind != feedtest.Insert || string(f.Row["id"]) != strconv.Itoa(id) {
+			t.Errorf("want the insert of %d again, got %s", id, f)
+		}
+	}
+	s.stop()
+	db.Exec(t, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE starts_with(slot_name, $1 || '_w')`, s.cfg.Slot)
+	s = start(t, s.cfg)
+	if got := ended(t, subscribeNotes(t, s, role, fmt.Sprintf("(after: %q)", cursor))); !strings.Contains(got, "RESYNC_REQUIRED") || !strings.Contains(got, "retention") {
+		t.Errorf("want RESYNC_REQUIRED, got %s", got)
+	}
+	c = subscribeNotes(t, s, role, fmt.Sprintf("(snapshot: true, after: %q)", cursor))
+	if f := next(t, c); f.Kind != feedtest.Reset || f.Reason != "retention" {
+		t.Errorf("want RESET, got %s", f)
 	}
 }
 

@@ -281,6 +281,8 @@ func TestOrdinaryRolesAreAnnouncedWithoutRightsOfTheirOwn(t *testing.T) {
 }
 
 // Any login can write a logical message with our prefix.
+//
+// Covers S63.
 func TestForgedMessagesAreRejected(t *testing.T) {
 	t.Parallel()
 	db, _ := installed(t)

@@ -2,6 +2,7 @@ package pgoutput_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -165,6 +166,48 @@ func TestCascadeOfADeleteComesAfterIt(t *testing.T) {
 		INSERT INTO teams VALUES (1);
 		INSERT INTO members VALUES (7, 1)`)
 	expect(t, r.changes(t, `DELETE FROM teams`), "delete public.teams old('1')", "delete public.members old('7', absent)")
+}
+
+// What a server sends by protocols that were not asked for stops the stream before anything of it is taken for a
+// change: their messages are others, or longer, than those of protocol 1.
+//
+// Covers C69.
+func TestMessagesOfLaterProtocolsAreNotTakenForThoseOfTheFirst(t *testing.T) {
+	t.Parallel()
+	r := record(t, "TABLE t", `CREATE TABLE t (id int PRIMARY KEY, filler text)`)
+	protocols := map[string]int{"'proto_version', '2', 'streaming', 'on'": 9}
+	version, err := strconv.Atoi(pgtest.One[string](t, r.db, "SHOW server_version_num"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version >= 160000 {
+		protocols["'proto_version', '4', 'streaming', 'parallel'"] = 25 // with where, and when, it was aborted
+	}
+	for protocol, abort := range protocols {
+		r.db.Exec(t, `BEGIN; INSERT INTO t SELECT n, repeat('x', 100) FROM generate_series(1, 2000) n;
+			SAVEPOINT a; INSERT INTO t SELECT n, repeat('y', 100) FROM generate_series(2001, 4000) n; ROLLBACK TO a; COMMIT; DELETE FROM t`)
+		frames := r.framesOf(t, protocol)
+		if frames[0][0] != 'S' {
+			t.Fatalf("%s: the first message is %q, and no transaction that is streamed", protocol, frames[0][0])
+		}
+		if m, err := pgoutput.NewDecoder().Decode(frames[0]); err == nil {
+			t.Errorf("%s: the first message is taken for %s", protocol, describe(m))
+		}
+		aborts := 0
+		for _, f := range frames {
+			if f[0] != 'A' {
+				continue
+			}
+			aborts++
+			m, err := pgoutput.NewDecoder().Decode(f)
+			if _, ok := m.(*pgoutput.StreamAbort); len(f) != abort || ok != (abort == 9) || ok != (err == nil) {
+				t.Errorf("%s: a stream abort of %d bytes gives %v, %v", protocol, len(f), m, err)
+			}
+		}
+		if aborts == 0 {
+			t.Errorf("%s: nothing was aborted", protocol)
+		}
+	}
 }
 
 // Covers C71.

@@ -32,20 +32,30 @@ func record(t *testing.T, publication, schema string) *recorder {
 // frames gives all that the server has to send since the last call.
 func (r *recorder) frames(t *testing.T) []frame {
 	t.Helper()
-	rows, err := r.db.Pool(t).Query(t.Context(), `SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL,
-		'proto_version', '1', 'publication_names', 'recorded', 'messages', 'true')`, r.slot)
+	return r.framesOf(t, "'proto_version', '1'")
+}
+
+// framesOf is frames, of a protocol that Rowtide may not ask for.
+func (r *recorder) framesOf(t *testing.T, protocol string) []frame {
+	t.Helper()
+	conn, err := r.db.Pool(t).Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(t.Context(), "SET logical_decoding_work_mem = '64kB'"); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := conn.Query(t.Context(), `SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL,
+		`+protocol+`, 'publication_names', 'recorded', 'messages', 'true')`, r.slot)
 	if err != nil {
 		t.Fatalf("read slot: %v", err)
 	}
-	out, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	out, err := pgx.CollectRows(rows, pgx.RowTo[frame])
 	if err != nil {
 		t.Fatalf("read slot: %v", err)
 	}
-	var frames []frame
-	for _, b := range out {
-		frames = append(frames, b)
-	}
-	return frames
+	return out
 }
 
 // run runs SQL as one transaction, reads what the server sends of it, holds pglogrepl against

@@ -40,6 +40,25 @@ func TestWhatWasRolledBackToASavepointDoesNotCome(t *testing.T) {
 	}
 }
 
+// A description that a rolled back part of a large transaction had of a table is not used for the rows of others, nor
+// for the rest of its own: none of it comes.
+//
+// Covers C53.
+func TestARelationOfWhatWasRolledBackDescribesNothing(t *testing.T) {
+	t.Parallel()
+	db := database(t, smallWorkMem)
+	r := run(t, config(t, db, newFeed()))
+	r.connected(t)
+	insert(t, db, 1, 1)
+	const other = `ALTER TABLE t ADD more text DEFAULT 'gone', DROP v; INSERT INTO t SELECT n, 'gone' FROM generate_series(%d, %[1]d + 5000) n`
+	db.Exec(t, "BEGIN; "+fmt.Sprintf(other, 10_000)+"; ROLLBACK")
+	db.Exec(t, "BEGIN; INSERT INTO t VALUES (2, 'v2'); SAVEPOINT a; "+fmt.Sprintf(other, 20_000)+"; ROLLBACK TO a; INSERT INTO t VALUES (3, 'v3'); COMMIT")
+	insert(t, db, 4, 4)
+	if got, want := r.wait(t, 3), []string{"1,v1", "2,v2;3,v3", "4,v4"}; !slices.Equal(got, want) {
+		t.Errorf("came %q, want %q", got, want)
+	}
+}
+
 // Covers C65.
 func TestTransactionsThatOverlapComeInTheOrderOfTheirCommits(t *testing.T) {
 	t.Parallel()

@@ -158,3 +158,64 @@ func publish(t *testing.T, b bus.Bus, batches ...*cdc.Batch) {
 		}
 	}
 }
+
+// A publisher that is cut off while it waits does not know how much of its transactions is held: it publishes them again
+// from the beginning, divided as it comes, as often as it takes. A follower gets each event once and in order.
+//
+// Covers C15.
+func TestWhatIsPublishedAgainAfterBeingCutOffIsHeldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const transactions, events = 20, 12
+		b := newBus(t, membus.Config{MaxLag: 400})
+		s, err := b.Follow(t.Context(), cdc.Position{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tries, divided := 0, 0
+		go func() {
+			for n := range cdc.LSN(transactions) {
+				for done := false; !done; tries++ {
+					ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond) // the test's own clock
+					size := 1 + tries%5
+					done = true
+					for from := 0; from < events && done; from += size {
+						part := numbered(10+10*n, from, min(from+size, events), events)
+						if done = b.Publish(ctx, part) == nil; !done && from > 0 {
+							divided++
+						}
+					}
+					cancel()
+				}
+			}
+		}()
+		for n := range cdc.LSN(transactions) {
+			for seq := uint32(0); seq < events; {
+				<-time.After(200 * time.Millisecond)
+				x, err := s.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range x.Events {
+					if x.Commit != 10+10*n || x.Events[i].Seq != seq {
+						t.Fatalf("read event %d of %s, want %d of %s", x.Events[i].Seq, x.Commit, seq, 10+10*n)
+					}
+					seq++
+				}
+			}
+		}
+		synctest.Wait()
+		if divided < 5 {
+			t.Errorf("of %d tries %d ended within a transaction: that says little", tries, divided)
+		}
+	})
+}
+
+// numbered is a part of a transaction of so many events.
+func numbered(commit cdc.LSN, from, to, all int) *cdc.Batch {
+	b := &cdc.Batch{Transaction: cdc.Transaction{Commit: commit}, Last: to == all}
+	for i := from; i < to; i++ {
+		b.Events = append(b.Events, cdc.Event{Op: cdc.Insert, New: cdc.Row{cdc.TextValue(strings.Repeat("x", 100))}, Seq: uint32(i)}) //nolint:gosec // small
+	}
+	return b
+}
