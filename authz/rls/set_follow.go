@@ -196,10 +196,12 @@ func (s *keeps) event(k *kept, b *cdc.Batch, e *cdc.Event) bool {
 			case e.Op == cdc.Truncate && k.phase == phaseKept:
 				s.truncate(k, b)
 				return true
+			case e.Op == cdc.Update && row != nil && old != nil && slices.Equal(old, row):
+				return false // nobody asks for the columns that changed
 			case e.Op == cdc.Insert && row != nil, e.Op == cdc.Delete && old != nil, e.Op == cdc.Update && row != nil && old != nil:
 				s.change(k, b, old, -1)
 				s.change(k, b, row, 1)
-				return !slices.Equal(old, row)
+				return true
 			}
 		}
 	}

@@ -26,6 +26,7 @@ type follower struct {
 	folder  *fold.Folder
 	tables  map[uint32]*schema.Table
 	xid     uint32
+	changed bool   // as the last batch told
 	space   string // the schema of its tables
 	slot    string // slots belong to the whole cluster
 }
@@ -147,7 +148,7 @@ func (f *follower) pump(t testing.TB, each func(*cdc.Batch)) {
 		case *pgoutput.Commit:
 			tx := cdc.Transaction{XID: f.xid, Commit: m.Commit, End: m.End, Time: m.Time}
 			err := f.folder.Finish(t.Context(), tx, func(b *cdc.Batch) error {
-				f.g.Follow(b)
+				f.changed = f.g.Follow(b)
 				if each != nil {
 					each(b)
 				}
