@@ -107,7 +107,7 @@ func (r grammar) cond(d int) string {
 		"("+r.text(d)+")::bool", "("+r.doc(d)+")"+r.pick(" IS NULL", " IS NOT NULL"), r.text(d)+" IS NULL", r.num(d)+" IS NOT NULL", "app.jwt() -> "+r.key()+" ? "+r.text(0), "docb ? "+r.text(0), "current_user = "+r.pick("owner", "'{0}'", "'u1'"),
 		"app.mine(owner, n)", "app.open(open)", "app.standard(n)", "owner LIKE 'u%'", "label = current_user", "n BETWEEN "+r.num(d-1)+" AND 3", "EXISTS (SELECT FROM app.other WHERE x = n)", r.text(d)+r.pick(" LIKE ", " NOT LIKE ")+r.pattern(d-1), r.text(1)+" LIKE "+r.pattern(0), r.texts(d-1)+r.pick(" @> ", " <@ ", " && ", " = ", " <> ", " IS DISTINCT FROM ")+r.texts(d-1),
 		"list"+r.pick(" @> ", " <@ ", " && ", " = ")+r.pick("'{1}'", "'{}'", "'{1,NULL}'", "'{0,2}'", "list", "ARRAY[n, id]"), r.part()+r.pick(" @> ", " <@ ", " = ", " <> ", " @> ")+r.part(), "docb"+r.pick(" ?| ", " ?& ")+r.texts(0), "docb = ANY (ARRAY["+r.part()+", '{\"a\":1}'])",
-		"cardinality("+r.texts(0)+")"+r.order()+"1", "starts_with("+r.text(d)+", "+r.text(0)+")", "strpos("+r.text(d)+", "+r.text(0)+") = "+r.pick("0", "1", "2"), "app.whole(t.*)", "app.nested(owner, n)", "owner ILIKE 'U%'", "app.likes("+r.text(d-1)+")", "at > now()", "docb @> '{\"a\":1}'", "app.path('7')", r.text(d)+r.pick(" ~ ", " !~ ")+r.regexp(), "CASE WHEN owner ~ '^[0-9]{1,9}$' THEN owner::int = 7 END",
+		"cardinality("+r.texts(0)+")"+r.order()+"1", "starts_with("+r.text(d)+", "+r.text(0)+")", "strpos("+r.text(d)+", "+r.text(0)+") = "+r.pick("0", "1", "2"), "app.whole({t}.*)", "app.nested(owner, n)", "owner ILIKE 'U%'", "app.likes("+r.text(d-1)+")", "at > now()", "docb @> '{\"a\":1}'", "app.path('7')", r.text(d)+r.pick(" ~ ", " !~ ")+r.regexp(), "CASE WHEN owner ~ '^[0-9]{1,9}$' THEN owner::int = 7 END",
 	) + ")"
 }
 
@@ -131,8 +131,40 @@ CREATE FUNCTION app.outer(k text) RETURNS text LANGUAGE sql STABLE AS $$ select 
 CREATE FUNCTION app.nested(o text, n int) RETURNS bool LANGUAGE sql STABLE RETURN o = app.outer('sub') OR app.add(n, 1) > 3;
 CREATE FUNCTION app.likes(o text) RETURNS bool LANGUAGE sql STABLE AS $$ select o like 'u%' and not o not like '_' || '%1' or o in ('7') $$;
 CREATE TABLE t (id int, owner text, short varchar(20), label name, n int, small int2, big int8, price numeric(12,3), open bool, who uuid, kind app.kind, at timestamptz, day date, stamp timestamp, doc json, docb jsonb, list int[], names text[], ids uuid[], mail app.mail, count app.count);
-CREATE FUNCTION app.whole(r t) RETURNS bool LANGUAGE sql STABLE AS $$ select r.owner = app.claim('sub') or r.n = 1 and r.open $$;
-ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO {0}, {1}`
+`
+
+// compiledTables are as many as there are names: the catalog is read once for all of them.
+const compiledTables = `CREATE TABLE {t} (LIKE t); ALTER TABLE {t} ENABLE ROW LEVEL SECURITY; GRANT SELECT ON {t} TO {0}, {1};
+CREATE FUNCTION app.whole(r {t}) RETURNS bool LANGUAGE sql STABLE AS $$ select r.owner = app.claim('sub') or r.n = 1 and r.open $$;`
+
+// several are the names of tables whose policies are made, read and judged together.
+var several = []string{"t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7"}
+
+// forEach is SQL for each of several tables, which it calls {t}.
+func forEach(sql string) string {
+	var all strings.Builder
+	for _, name := range several {
+		all.WriteString(strings.ReplaceAll(sql, "{t}", name))
+	}
+	return all.String()
+}
+
+// bare has a table's rows and policies go.
+const bare = `TRUNCATE {t}; DO $$ DECLARE p name; BEGIN FOR p IN SELECT polname FROM pg_policy WHERE polrelid = '{t}'::regclass LOOP EXECUTE format('DROP POLICY %I ON {t}', p); END LOOP; END $$;`
+
+// create makes policies, each a sentence that begins with "CREATE POLICY", as far as they have types; it gives those.
+func (w *world) create(t *testing.T, table string, policies []string) string {
+	t.Helper()
+	var made strings.Builder
+	for _, policy := range policies {
+		policy = strings.ReplaceAll(w.fill(policy), "{t}", table)
+		if _, err := w.admin.Exec(t.Context(), "SET search_path = public; "+policy).ReadAll(); err == nil {
+			made.WriteString(policy + ";\n")
+		}
+	}
+	w.run(t, "SET search_path = pg_catalog")
+	return made.String()
+}
 
 var documents = []string{
 	``, `{}`, `null`, `[]`, `"u1"`, `7`, `{"sub":"00000000-0000-4000-8000-000000000001","n":1,"x":"u1","a":{"b":"u1"},"list":["u1",{"b":null},"7"]}`, `{"sub":null,"n":"1","x":["u1"],"list":"u1"}`,
@@ -204,90 +236,109 @@ func TestCompiledPoliciesAgreeWithPostgres(t *testing.T) {
 	if r.IntN(2) == 0 { // principals are told apart where no column is of a domain
 		world = strings.Replace(world, "mail app.mail, count app.count", "mail varchar(9), count int", 1)
 	}
-	w := newWorld(t, 2, world)
-	compiler := w.newJudge(t, func(c *rls.Config) { c.Compile = true })
-	atAll, compiled, inProcess, visible, narrowed, most := 0, 0, 0, 0, 0, decisions(t)
-	batch, people := 10, 24
+	w := newWorld(t, 2, world+forEach(compiledTables))
+	c := &compiledCheck{world: w, r: r, compiler: w.newJudge(t, func(c *rls.Config) { c.Compile = true }), batch: 10, people: 24}
+	most := decisions(t)
 	if most > 100_000 { // at night: new policies are dear, images and principals are not
-		batch, people = 16, 60
+		c.batch, c.people = 40, 40
 	}
-	for round := 0; inProcess < most; round++ {
-		var sql strings.Builder
-		sql.WriteString("TRUNCATE t; DO $$ DECLARE p name; BEGIN FOR p IN SELECT polname FROM pg_policy WHERE polrelid = 't'::regclass LOOP EXECUTE format('DROP POLICY %I ON t', p); END LOOP; END $$;")
-		for range batch {
-			fmt.Fprintf(&sql, "INSERT INTO t VALUES (%s);", strings.Join(r.row(), ", "))
+	for c.inProcess < most {
+		c.rounds(t)
+	}
+	t.Logf("%d sets of policies, %d of them compiled, %d decisions in process, %d images visible, %d narrowed away", c.all, c.compiled, c.inProcess, c.visible, c.narrowed)
+	if c.visible*20 < c.inProcess || c.compiled < 20 || c.narrowed < c.inProcess/100 {
+		t.Error("the policies are too much alike")
+	}
+}
+
+// A compiledCheck holds policies that are compiled against Postgres.
+type compiledCheck struct {
+	*world
+	r        grammar
+	compiler *rls.Postgres
+
+	batch, people                               int // images and principals of a round
+	all, compiled, inProcess, visible, narrowed int
+}
+
+// rounds makes policies and rows for several tables, and judges them.
+func (c *compiledCheck) rounds(t *testing.T) {
+	t.Helper()
+	var sql strings.Builder
+	sql.WriteString(forEach(bare))
+	for _, table := range several {
+		for range c.batch {
+			fmt.Fprintf(&sql, "INSERT INTO %s VALUES (%s);", table, strings.Join(c.r.row(), ", "))
 		}
-		w.exec(t, sql.String())
-		var policies strings.Builder
-		made := 0
-		for i := range 1 + r.IntN(3) {
+	}
+	c.exec(t, sql.String())
+	made := map[string]string{}
+	for _, table := range several {
+		var policies []string
+		for i := range 1 + c.r.IntN(3) {
 			kind := ""
 			if i > 0 {
-				kind = r.pick("", "AS RESTRICTIVE")
+				kind = c.r.pick("", "AS RESTRICTIVE")
 			}
-			policy := w.fill(fmt.Sprintf("CREATE POLICY p%d ON t %s USING (%s)", i, kind, r.cond(1+r.IntN(3))))
-			// Not every sentence has types.
-			if _, err := w.admin.Exec(t.Context(), "SET search_path = public; "+policy).ReadAll(); err == nil {
-				made++
-				policies.WriteString(policy + ";\n")
-			}
+			policies = append(policies, fmt.Sprintf("CREATE POLICY p%d ON {t} %s USING (%s)", i, kind, c.r.cond(1+c.r.IntN(3))))
 		}
-		w.run(t, "SET search_path = pg_catalog")
-		if made == 0 {
+		made[table] = c.create(t, table, policies)
+	}
+	tables := c.load(t, "public")
+	for _, table := range several {
+		if made[table] == "" {
 			continue
 		}
-		atAll++
-		tab := w.table(t, "t")
-		ways := compiler.Ways(tab, w.names[0])
-		images, places := w.rows(t, tab)
-		who := make([]*authz.Principal, people)
-		for i := range who {
-			who[i] = r.principal(w)
-		}
-		if len(ways) == 0 || ways[0].Way != "compiled" {
-			who = who[:8]
-			asked, shared := w.ask(t, tab, images, who...), w.askOf(t, compiler, tab, images, who...)
-			for i := range who { // some of whom the policies cannot tell apart
-				if !slices.Equal(asked[i], shared[i]) {
-					t.Errorf("as %s %v: verdicts %v, %v of Postgres", who[i].Role, who[i].Settings, shared[i], asked[i])
-				}
-			}
-			if narrowed += narrows(t, compiler, tab, images, who, asked); t.Failed() {
-				t.Fatalf("round %d\n%s", round, policies.String())
-			}
-			continue
-		}
-		compiled++
-		want, got := w.ask(t, tab, images, who...), w.askOf(t, compiler, tab, images, who...)
-		// Without a transaction nothing is asked: what is decided is decided in process.
-		alone, err := compiler.Judge(t.Context(), authz.Question{Table: tab, Images: images, Principals: who})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range who {
-			for k := range images {
-				if got[i][k] != want[i][k] || alone[i][k] != want[i][k] && alone[i][k] != authz.Undecided {
-					t.Fatalf("round %d, as %s %v, row %v: verdict %d, %d in process, %d of Postgres\n%s", round, who[i].Role, who[i].Settings, images[k], got[i][k], alone[i][k], want[i][k], policies.String())
-				}
-				if alone[i][k] != authz.Undecided {
-					inProcess++
-				}
-				if want[i][k] == authz.Visible {
-					visible++
-				}
-			}
-		}
-		if narrowed += narrows(t, compiler, tab, images, who, want); t.Failed() {
-			t.Fatalf("round %d\n%s", round, policies.String())
-		}
-		k, i := r.IntN(len(places)), r.IntN(len(who))
-		if truth := w.truth(t, tab, places[k:k+1], who[i]); (truth[0] == "t") != (got[i][k] == authz.Visible) {
-			t.Fatalf("round %d, as %s %v, row %v: verdict %d, SELECT says %s\n%s", round, who[i].Role, who[i].Settings, images[k], got[i][k], truth[0], policies.String())
+		if c.round(t, tables[table]); t.Failed() {
+			t.Fatal(made[table])
 		}
 	}
-	t.Logf("%d sets of policies, %d of them compiled, %d decisions in process, %d images visible, %d narrowed away", atAll, compiled, inProcess, visible, narrowed)
-	if visible*20 < inProcess || compiled < 20 || narrowed < inProcess/100 {
-		t.Error("the policies are too much alike")
+}
+
+// round judges the rows of a table for some principals.
+func (c *compiledCheck) round(t *testing.T, tab *schema.Table) {
+	t.Helper()
+	c.all++
+	images, places := c.rows(t, tab)
+	who := make([]*authz.Principal, c.people)
+	for i := range who {
+		who[i] = c.r.principal(c.world)
+	}
+	if ways := c.compiler.Ways(tab, c.names[0]); len(ways) == 0 || ways[0].Way != "compiled" {
+		who = who[:8]
+		want := c.ask(t, tab, images, who...)
+		for i, got := range c.askOf(t, c.compiler, tab, images, who...) { // some of whom the policies cannot tell apart
+			if !slices.Equal(got, want[i]) {
+				t.Errorf("as %s %v: verdicts %v, %v of Postgres", who[i].Role, who[i].Settings, got, want[i])
+			}
+		}
+		c.narrowed += narrows(t, c.compiler, tab, images, who, want)
+		return
+	}
+	c.compiled++
+	want, got := c.ask(t, tab, images, who...), c.askOf(t, c.compiler, tab, images, who...)
+	// Without a transaction nothing is asked: what is decided is decided in process.
+	alone, err := c.compiler.Judge(t.Context(), authz.Question{Table: tab, Images: images, Principals: who})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range who {
+		for k := range images {
+			if got[i][k] != want[i][k] || alone[i][k] != want[i][k] && alone[i][k] != authz.Undecided {
+				t.Errorf("as %s %v, row %v: verdict %d, %d in process, %d of Postgres", who[i].Role, who[i].Settings, images[k], got[i][k], alone[i][k], want[i][k])
+			}
+			if alone[i][k] != authz.Undecided {
+				c.inProcess++
+			}
+			if want[i][k] == authz.Visible {
+				c.visible++
+			}
+		}
+	}
+	c.narrowed += narrows(t, c.compiler, tab, images, who, want)
+	k, i := c.r.IntN(len(places)), c.r.IntN(len(who))
+	if truth := c.truth(t, tab, places[k:k+1], who[i]); (truth[0] == "t") != (got[i][k] == authz.Visible) {
+		t.Errorf("as %s %v, row %v: verdict %d, SELECT says %s", who[i].Role, who[i].Settings, images[k], got[i][k], truth[0])
 	}
 }
 

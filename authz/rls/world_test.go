@@ -85,6 +85,7 @@ func connect(t testing.TB, url string) *pgconn.PgConn {
 	maps.Copy(c.RuntimeParams, map[string]string{
 		"datestyle": "ISO, YMD", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex", "timezone": "UTC",
 		"search_path": "pg_catalog",
+		"jit":         "off", // of policies over a few rows, compiling is the most of the time
 	})
 	conn, err := pgconn.ConnectConfig(t.Context(), c)
 	if err != nil {
@@ -209,27 +210,62 @@ func (w *world) askOf(t testing.TB, g *rls.Postgres, tab *schema.Table, images [
 // since one row that raises an error would fail the whole. "t", "f", or the SQLSTATE.
 func (w *world) truth(t testing.TB, tab *schema.Table, places []string, p *authz.Principal) []string {
 	t.Helper()
-	out := make([]string, len(places))
-	for i, place := range places {
-		w.run(t, "BEGIN")
-		w.run(t, "DELETE FROM "+name(tab)+" WHERE tableoid::regclass::text || ' ' || ctid::text <> $1", place)
+	pipe := w.admin.StartPipeline(t.Context())
+	send := func(sql string, args ...string) {
+		params := make([][]byte, len(args))
+		for i, a := range args {
+			params[i] = []byte(a)
+		}
+		pipe.SendQueryParams(sql, params, nil, nil, nil)
+	}
+	for _, place := range places {
+		send("BEGIN")
+		send("DELETE FROM "+name(tab)+" WHERE tableoid::regclass::text || ' ' || ctid::text <> $1", place)
 		for _, s := range p.Settings {
-			w.run(t, "SELECT set_config($1, $2, true)", s.Name, s.Value)
+			send("SELECT set_config($1, $2, true)", s.Name, s.Value)
 		}
-		w.run(t, "SELECT set_config('role', $1, true)", p.Role)
-		r := w.admin.ExecParams(t.Context(), "SELECT "+w.readable(tab, p.Role)+" FROM "+name(tab), nil, nil, nil, nil).Read()
-		var pe *pgconn.PgError
-		switch {
-		case errors.As(r.Err, &pe):
-			out[i] = pe.Code
-		case r.Err != nil:
-			t.Fatal(r.Err)
-		default:
-			out[i] = []string{"f", "t"}[len(r.Rows)]
-		}
-		w.run(t, "ROLLBACK")
+		send("SELECT set_config('role', $1, true)", p.Role)
+		send("SELECT " + w.readable(tab, p.Role) + " FROM " + name(tab))
+		pipe.SendPipelineSync()
+		send("ROLLBACK")
+		pipe.SendPipelineSync()
+	}
+	out := make([]string, len(places))
+	for i := range places {
+		out[i] = answered(t, pipe, 4+len(p.Settings))
+		answered(t, pipe, 1)
+	}
+	if err := pipe.Close(); err != nil {
+		t.Fatal(err)
 	}
 	return out
+}
+
+// answered tells what the last of some statements gave: "t" for a row, "f" for none, or the SQLSTATE. The
+// others must not fail.
+func answered(t testing.TB, pipe *pgconn.Pipeline, statements int) (out string) {
+	t.Helper()
+	if err := pipe.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for done := 0; ; {
+		got, err := pipe.GetResults()
+		if r, ok := got.(*pgconn.ResultReader); ok && err == nil {
+			read := r.Read()
+			out, err = []string{"f", "t"}[min(len(read.Rows), 1)], read.Err
+		}
+		var pe *pgconn.PgError
+		switch {
+		case errors.As(err, &pe) && done == statements-1:
+			out = pe.Code
+		case err != nil:
+			t.Fatalf("statement %d of %d: %v", done+1, statements, err)
+		}
+		if _, end := got.(*pgconn.PipelineSync); end {
+			return out
+		}
+		done++
+	}
 }
 
 // readable is a column that the role may read, or all.
