@@ -74,6 +74,14 @@ func Explain(ctx context.Context, cfg ExplainConfig) (*Explanation, []schema.Pro
 		URL: cfg.URL, AdminURL: cfg.AdminURL, Schemas: s.searchable, Catalog: catalog, Principal: principal,
 		Sets: cfg.Sets, Publication: service.Publication,
 		Request: schema.Request{Query: cfg.Query, Variables: cfg.Variables}, Row: cfg.Row, Compare: comparer{pool}.Compare,
+		Moments: func(ctx context.Context, relation uint32) (map[string][]string, error) {
+			moments, err := introspect.Moments(ctx, pool, []uint32{relation})
+			out := map[string][]string{}
+			for _, m := range moments {
+				out[m.Policy] = append(out[m.Policy], m.String())
+			}
+			return out, err
+		},
 	})
 	return report, problems, err
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/internal/feedtest"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
@@ -140,13 +139,8 @@ func membershipChanges(t *testing.T, workload feedtest.Workload, share float64) 
 		}
 	}
 	cfg := settings(t, db, fx.User, fx.Reader)
-	cfg.QueueBytes, cfg.Sets = 256<<20, true
-	_, err := rowtide.Sync(t.Context(), rowtide.SetupConfig{
-		AdminURL: db.Admin, Login: "login_" + db.Name, Roles: cfg.Roles, Sets: true, Yes: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg.QueueBytes = 256 << 20
+	cfg = keeping(t, db, cfg)
 	ref := &feedtest.Reference{Source: db.Admin, Target: target.Admin, Tables: fx.Tables(), Subscriptions: subs, Full: true}
 	if err := ref.Prepare(t.Context()); err != nil {
 		t.Fatal(err)

@@ -231,11 +231,23 @@ func TestEachFindingIsGoneAfterItsSQL(t *testing.T) {
 		"failing policy":        {`ALTER POLICY own ON tasks USING (id = 1 / 0)`, fatal, "policy", "division by zero", `ALTER POLICY own ON tasks USING (id = 1)`},
 		"session_user":          {`ALTER POLICY own ON tasks USING (owner = session_user AND title <> 'SESSION_USER')`, fatal, "policy", "session_user", ""},
 		"system column":         {`ALTER POLICY own ON tasks USING (xmin IS NOT NULL)`, fatal, "policy", "it reads xmin", `ALTER POLICY own ON tasks USING (true)`},
-		"function":              {`CREATE FUNCTION f(n int) RETURNS bool STABLE LANGUAGE sql AS 'SELECT true'; ALTER POLICY own ON tasks USING (f(id))`, note, "function", "public.f", ""},
-		"definer":               {`CREATE FUNCTION f() RETURNS bool STABLE SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN RETURN true; END'; ALTER POLICY own ON tasks USING (f())`, warning, "function", "SECURITY DEFINER", ""},
-		"another's slot":        {`SELECT pg_create_logical_replication_slot('$slot', 'test_decoding')`, fatal, "slot", "plugin test_decoding", ""},
-		"orphaned window":       {`SELECT pg_create_logical_replication_slot('$slot_w0abcdefg', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
-		"orphan":                {`SELECT pg_create_logical_replication_slot('$slot_2', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
+		"clock": {
+			`ALTER POLICY own ON tasks USING (owner IS NOT NULL AND CURRENT_DATE > '2000-01-01')`, note, "policy_clock", "reads the clock (CURRENT_DATE)",
+			`ALTER POLICY own ON tasks USING (owner IS NOT NULL)`,
+		},
+		"look at itself": {
+			`CREATE FUNCTION f(task int) RETURNS bool STABLE SECURITY DEFINER SET search_path = public, pg_temp LANGUAGE sql AS 'SELECT owner IS NOT NULL FROM tasks WHERE id = task';
+			 ALTER POLICY own ON tasks USING (f(id))`, warning, "policy_lookup", "the function public.f looks the row up in the table itself", `ALTER POLICY own ON tasks USING (owner IS NOT NULL)`,
+		},
+		"view of itself": {
+			`CREATE VIEW owned AS SELECT id FROM tasks WHERE owner IS NOT NULL; GRANT SELECT ON owned TO $role; ALTER POLICY own ON tasks USING (id IN (SELECT id FROM owned))`,
+			warning, "policy_lookup", "the view public.owned looks the row up", `ALTER POLICY own ON tasks USING (owner IS NOT NULL)`,
+		},
+		"function":        {`CREATE FUNCTION f(n int) RETURNS bool STABLE LANGUAGE sql AS 'SELECT true'; ALTER POLICY own ON tasks USING (f(id))`, note, "function", "public.f", ""},
+		"definer":         {`CREATE FUNCTION f() RETURNS bool STABLE SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN RETURN true; END'; ALTER POLICY own ON tasks USING (f())`, warning, "function", "SECURITY DEFINER", ""},
+		"another's slot":  {`SELECT pg_create_logical_replication_slot('$slot', 'test_decoding')`, fatal, "slot", "plugin test_decoding", ""},
+		"orphaned window": {`SELECT pg_create_logical_replication_slot('$slot_w0abcdefg', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
+		"orphan":          {`SELECT pg_create_logical_replication_slot('$slot_2', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

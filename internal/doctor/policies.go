@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rowtide/rowtide/schema"
+	"github.com/rowtide/rowtide/schema/introspect"
 )
 
 // policies looks at what policies say, and asks PostgreSQL whether they can be asked.
@@ -27,7 +28,30 @@ func (e *exam) policies(ctx context.Context) error {
 			}
 		}
 	}
-	return e.systemColumns(ctx)
+	if err := e.systemColumns(ctx); err != nil {
+		return err
+	}
+	return e.moments(ctx)
+}
+
+// moments: policies are judged when a change comes.
+func (e *exam) moments(ctx context.Context) error {
+	moments, err := introspect.Moments(ctx, e.conn, e.wantedOIDs())
+	if err != nil {
+		return err
+	}
+	for _, m := range moments {
+		for _, t := range e.catalog.Wanted() {
+			switch object := "policy " + name(m.Policy) + " on " + t.SQLName(); {
+			case t.OID != m.Table:
+			case m.Clock != "":
+				e.tell(Note, "policy_clock", object, m.String(), "where rows have to go when their time is over, let a job change a column of theirs, and ask that one")
+			default:
+				e.tell(Warning, "policy_lookup", object, m.String(), "give the function the columns of the row that it needs instead of the row's key")
+			}
+		}
+	}
+	return nil
 }
 
 // askTimeout bounds planning, in which stable functions run.

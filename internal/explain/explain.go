@@ -35,6 +35,9 @@ type Config struct {
 	// Sets has what policies ask of other tables kept, of tables in Publication.
 	Sets        bool
 	Publication string
+	// Moments tells what the policies of a relation ask of the moment when they are judged, by their names, for
+	// people. Required.
+	Moments func(ctx context.Context, relation uint32) (map[string][]string, error)
 	// Compare asks Postgres to compare texts. Required with Row.
 	Compare func(context.Context, []schema.Fact) ([]int, error)
 }
@@ -64,6 +67,8 @@ type Policy struct {
 	Why string `json:"why,omitempty"`
 	// Keeps is what is kept in process for it, of which tables.
 	Keeps []string `json:"keeps,omitempty"`
+	// Moments say what in it depends on when it is judged, rather than on the change.
+	Moments []string `json:"moments,omitempty"`
 }
 
 // An Index is by what a change finds the subscription.
@@ -113,7 +118,14 @@ func Explain(ctx context.Context, c Config) (*Report, error) {
 	if err := g.Still(ctx, op.Table); err != nil {
 		return nil, fmt.Errorf("read what policies ask: %w", err)
 	}
+	moments, err := c.Moments(ctx, op.Table.Def.OID)
+	if err != nil {
+		return nil, err
+	}
 	r := report(g, op, c.Principal)
+	for i := range r.Policies {
+		r.Policies[i].Moments = moments[r.Policies[i].Name]
+	}
 	if c.Row == "" {
 		return r, nil
 	}

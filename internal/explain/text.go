@@ -54,6 +54,9 @@ func (r *Report) policies(b *strings.Builder) {
 		if p.Why != "" {
 			b.WriteString(indent + "not faster because " + p.Why + "\n")
 		}
+		for _, m := range p.Moments {
+			b.WriteString(indent + "mind: " + m + "\n")
+		}
 		asked = asked || p.Way == "postgres"
 	}
 	if asked {
