@@ -1,7 +1,9 @@
 package rls_test
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,6 +160,36 @@ func TestWhatEmptiesTheTableForASnapshotIsBeforeItsEnd(t *testing.T) {
 	if truncated := f.last(t); truncated == 0 || truncated >= got.end {
 		t.Errorf("the table was emptied at %s, and the end is %s", truncated, got.end)
 	}
+}
+
+// Whoever's claims only Postgres can read, with the error that they raise perhaps, is asked about and no part of what is
+// kept: he is found by nothing of it, and keeps nobody else from being found.
+//
+// Covers S47.
+func TestClaimsThatRaiseAnErrorHaveNoPartInWhatIsKept(t *testing.T) {
+	t.Parallel()
+	f := newWorld(t, 1, strings.Replace(keepWorld, "current_setting('app.a')", "'u' || current_setting('app.a')::uuid::text", 1)).follow(t, "t", "members")
+	tab := f.use(t, "t")[0]
+	const good = "00000000-0000-4000-8000-000000000001"
+	f.exec(t, "INSERT INTO members VALUES (1, 'u"+good+"')")
+	joined := f.last(t)
+	bad, other := f.as(0, "", "app.a", "x"), f.as(0, "", "app.a", good)
+	if h := f.g.Handles(tab, bad); h != nil {
+		t.Errorf("found by %q", h)
+	}
+	reached, all := f.g.Reached(tab, joined)
+	if h := f.g.Handles(tab, other); all || len(h) != 1 || !slices.Contains(reached, h[0]) {
+		t.Errorf("%q are reached, and the other found by %q", reached, h)
+	}
+	if told := f.g.Affected(tab, joined, []*authz.Principal{bad, other}); told[0] != authz.NoEffect || told[1] != authz.RowsMoved {
+		t.Errorf("told %v", told)
+	}
+	got, err := f.g.Judge(t.Context(), authz.Question{XID: f.settled(t), Commit: joined, Table: tab, Principals: []*authz.Principal{bad, other}, Images: []cdc.Row{texts("1", "1")}, Old: []bool{false}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "claims that raise an error", got[0], "h")
+	want(t, "others", got[1], "v")
 }
 
 // last feeds what has been committed and gives the last transaction that changed anything.

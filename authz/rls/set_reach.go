@@ -42,7 +42,11 @@ func (g *Postgres) Handles(t *schema.Table, principal *authz.Principal) []string
 	if p == nil {
 		return nil
 	}
-	e := p.evaluation(principal, g.bounds.of(p, principal))
+	b := g.bounds.of(p, principal)
+	if b.refused {
+		return nil // Postgres is asked
+	}
+	e := p.evaluation(principal, b)
 	var out []string
 	for i, q := range p.queries {
 		value := ""
