@@ -267,7 +267,7 @@ func TestMetricsTellWhatAnOperatorAsksAndNothingOfClients(t *testing.T) {
 		"rowtide_window_bytes ", "rowtide_window_seconds ", "rowtide_queue_bytes ", "rowtide_queue_connections ", "rowtide_queue_fullest_bytes ", "rowtide_held_bytes ", "rowtide_stream_queue_messages ",
 		"rowtide_audit_queue_records ", "rowtide_publish_delay_seconds ", "rowtide_dispatch_delay_seconds ",
 		"rowtide_transactions_total 1", `rowtide_evaluations_total{way="none"}`, "rowtide_frames_total ", "rowtide_stream_silence_seconds ",
-		`rowtide_audit_records_total{event="subscribe"} 51`, "rowtide_tables 1", "go_goroutines ",
+		`rowtide_audit_records_total{event="subscribe"} 51`, "rowtide_tables 1", `rowtide_set_tables{state="refused"} 0`, "rowtide_set_bytes 0", `rowtide_evaluations_total{way="set"} 0`, "go_goroutines ",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %s", want)

@@ -196,6 +196,10 @@ func (m *meters) clients(r reading, p *pipeline) {
 	}
 	s := p.judge.Stats()
 	r.gauge("policies_suspended", "Policies of a role, and principals, not evaluated for a while because they timed out.", float64(s.Suspended))
+	for state, n := range map[string]int{"kept": s.Sets.Kept, "reading": s.Sets.Reading, "refused": s.Sets.Refused} {
+		r.gauge("set_tables", "Tables that policies ask of: kept in process, being read, or refused, so that Postgres is asked.", float64(n), "state", state)
+	}
+	r.gauge("set_bytes", "Memory of what is kept of them; a bound is 256 MiB.", float64(s.Sets.Bytes))
 	r.counter("shadow_differences_total", "Verdicts on which Postgres and a faster way disagreed (--shadow-policies).", s.Differences)
 	if c := p.catalog.Load(); c != nil {
 		r.gauge("tables", "Tables that are served.", float64(len(c.Tables())))

@@ -165,7 +165,11 @@ func (g *Postgres) remains(j *judgement, t *task) bool {
 			t.images = rest
 		}
 	}
-	g.ways.compiled.Add(uint64(all - len(t.images)))
+	fast := &g.ways.compiled
+	if p := t.plan.predicate; p != nil && len(p.kept) > 0 {
+		fast = &g.ways.kept
+	}
+	fast.Add(uint64(all - len(t.images)))
 	g.ways.asked.Add(uint64(len(t.images)))
 	if j.q.AsOf && len(t.images) > 0 {
 		j.decide(t, t.images, authz.Undecided, "membership_unknown", "")

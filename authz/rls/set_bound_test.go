@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rowtide/rowtide/authz"
+	"github.com/rowtide/rowtide/authz/rls"
 	"github.com/rowtide/rowtide/cdc"
 	"github.com/rowtide/rowtide/schema"
 )
@@ -66,8 +67,15 @@ func TestTheHistoryOfWhatPoliciesAskGrowsOldAndGoes(t *testing.T) {
 	}
 	f.exec(t, "UPDATE members SET team = 1")
 	f.pump(t, func(b *cdc.Batch) { last = b.Commit })
+	was := f.g.Evaluations()["set"]
 	if v := f.judged(t, tab, last, "1"); v != authz.Visible {
 		t.Errorf("as of the last change: %d", v)
+	}
+	if n := f.g.Evaluations()["set"] - was; n != 1 {
+		t.Errorf("%d verdicts are counted", n)
+	}
+	if got, want := f.g.Stats().Sets, (rls.SetStats{Kept: 1, Bytes: f.bytes(t)}); got != want {
+		t.Errorf("it says %+v, want %+v", got, want)
 	}
 	f.exec(t, "DROP POLICY p ON t; CREATE POLICY p ON t USING (true)")
 	f.use(t, "t")
@@ -105,5 +113,8 @@ func TestWhatPoliciesAskIsKeptWithinItsBound(t *testing.T) {
 	}
 	if why, _ := f.g.Unkept(tab, f.names[0]); !strings.Contains(why, "more than 40000 bytes") && !strings.Contains(why, "takes more than") {
 		t.Errorf("it is not kept, since %q", why)
+	}
+	if got := f.g.Stats().Sets; got.Refused != 1 || got.Kept != 0 {
+		t.Errorf("it says %+v", got)
 	}
 }

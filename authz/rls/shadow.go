@@ -9,11 +9,13 @@ type Stats struct {
 	// Suspended are the roles' policies, and principals, that are not evaluated for a while
 	// because they failed; at present.
 	Suspended int
+	// Sets is of the tables that policies ask.
+	Sets SetStats
 }
 
 // Stats gives the counts.
 func (g *Postgres) Stats() Stats {
-	return Stats{Differences: g.differ.Load(), Suspended: g.breakers.suspensions()}
+	return Stats{Differences: g.differ.Load(), Suspended: g.breakers.suspensions(), Sets: g.keeps.stats()}
 }
 
 // reconcile compares what Postgres decided with what was decided in process. An image on which
