@@ -24,6 +24,8 @@ type keeps struct {
 	g     *Postgres
 	bound int // in bytes, of all tables
 
+	loads chan struct{} // has a token for each table that is being read
+
 	// life gives a context that ends with the service; cancel ends it.
 	life   func() (context.Context, context.CancelFunc)
 	cancel context.CancelFunc
@@ -99,7 +101,7 @@ type recordedChange struct {
 }
 
 func newKeeps(g *Postgres, bound int) *keeps {
-	s := &keeps{g: g, bound: bound, tables: map[uint32]*kept{}, moved: make(chan struct{})}
+	s := &keeps{g: g, bound: bound, tables: map[uint32]*kept{}, moved: make(chan struct{}), loads: make(chan struct{}, loadsAtOnce)}
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
 	s.life = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }

@@ -1,6 +1,7 @@
 package rls_test
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -240,5 +241,29 @@ func TestTheFirstRowAndTheLastAreChanges(t *testing.T) {
 		if !f.changed {
 			t.Errorf("%s: nothing is said to have changed", sql)
 		}
+	}
+}
+
+// Policies may ask dozens of tables: to read them the service does not take as many connections.
+func TestManyTablesAreReadByFewConnections(t *testing.T) {
+	t.Parallel()
+	const tables = 24
+	var sql strings.Builder
+	sql.WriteString("CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO {0};")
+	published := []string{"t"}
+	for n := range tables {
+		name := "m" + strconv.Itoa(n)
+		fmt.Fprintf(&sql, "CREATE TABLE %[1]s (id int); GRANT SELECT ON %[1]s TO {0}; CREATE POLICY %[1]s ON t USING (id IN (SELECT m.id FROM %[1]s m));", name)
+		published = append(published, name)
+	}
+	f := newWorld(t, 1, sql.String()).follow(t, published...)
+	// Sessions that were closed count until the server has noticed.
+	f.exec(t, "ALTER ROLE {login} CONNECTION LIMIT 14")
+	f.use(t, "t")
+	if got := f.g.Stats().Sets; got.Kept != tables {
+		t.Errorf("%+v are kept of %d", got, tables)
+	}
+	if said := f.log.String(); strings.Contains(said, "WARN") {
+		t.Error(said)
 	}
 }

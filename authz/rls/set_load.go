@@ -21,6 +21,9 @@ const (
 	refusedPause = 10 * time.Second
 )
 
+// loadsAtOnce bounds the connections that tables are read by: policies may ask dozens.
+const loadsAtOnce = 4
+
 // A refusedError tells why a table cannot be kept as it is.
 type refusedError struct{ why string }
 
@@ -99,6 +102,12 @@ func (s *keeps) try(ctx context.Context, k *kept) error {
 	if err := s.begun(ctx); err != nil {
 		return err
 	}
+	select {
+	case s.loads <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-s.loads }()
 	conn, err := pgconn.ConnectConfig(ctx, s.g.keepSession)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)

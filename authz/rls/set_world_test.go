@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,25 @@ type follower struct {
 	changed bool   // as the last batch told
 	space   string // the schema of its tables
 	slot    string // slots belong to the whole cluster
+	log     logged
+}
+
+// A logged is what a service has told.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // follow publishes the tables and makes a service that keeps what policies ask.
@@ -58,7 +78,7 @@ func (w *world) followWithin(t testing.TB, most int, published ...string) *follo
 	w.exec(t, sql.String())
 	f := &follower{world: w, space: "public", slot: "rls_" + w.db.Name, decoder: pgoutput.NewDecoder(), tables: map[uint32]*schema.Table{}}
 	f.g = w.newJudge(t, func(c *rls.Config) {
-		c.Compile, c.Sets, c.Publication, c.Logger = true, true, "p", slog.New(slog.DiscardHandler)
+		c.Compile, c.Sets, c.Publication, c.Logger = true, true, "p", slog.New(slog.NewTextHandler(&f.log, nil))
 		c.SetBytes = most
 	})
 	if f.conn, err = pgx.Connect(t.Context(), w.db.Admin); err != nil {
