@@ -23,7 +23,7 @@ var (
 // receives during a concurrent workload is, frame by frame, what Postgres says that their
 // SELECTs returned before and after each commit.
 //
-// Covers C18, C52, C59, C86, C103, R07, R33, S44, S45, S46.
+// Covers C18, C52, C86, C103, R07, R33, S44, S45, S46.
 func TestEachSubscriberReceivesExactlyTheDifference(t *testing.T) {
 	db := pgtest.New(t)
 	fx := feedtest.NewFixture(db.Role(t, "web_user"), db.Role(t, "web_reader"))

@@ -140,6 +140,13 @@ func token(t *testing.T, role string, claims any) string {
 // next gives the next frame of the only subscription on a socket, which is to notes.
 func next(t *testing.T, c *client.Client) *feedtest.Frame {
 	t.Helper()
+	_, f := nextOf(t, c, func(string) string { return "notes" })
+	return f
+}
+
+// nextOf gives the next frame on a socket and the field that it is of; field tells that of an operation's id.
+func nextOf(t *testing.T, c *client.Client, field func(id string) string) (string, *feedtest.Frame) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	m, err := c.Next(ctx)
@@ -149,11 +156,11 @@ func next(t *testing.T, c *client.Client) *feedtest.Frame {
 	if m.Type != "next" {
 		t.Fatalf("want a frame, got %s %s", m.Type, m.Payload)
 	}
-	f, err := feedtest.ParseFrame(m.Payload, "notes")
+	f, err := feedtest.ParseFrame(m.Payload, field(m.ID))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f
+	return field(m.ID), f
 }
 
 // A follower collects the frames of all subscriptions of one principal, on one socket.

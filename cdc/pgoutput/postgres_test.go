@@ -157,7 +157,6 @@ func TestPartitionsAppearAsTheirRootWherePublishedSo(t *testing.T) {
 	})
 }
 
-// Covers C59.
 func TestCascadeOfADeleteComesAfterIt(t *testing.T) {
 	t.Parallel()
 	r := record(t, "ALL TABLES", `
