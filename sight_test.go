@@ -54,8 +54,7 @@ func see(t *testing.T, way string) *sight {
 	}
 	c := subscribeNotes(t, x.service, x.role, "")
 	until(t, c, isKind("LIVE"))
-	count := map[string]string{"compiled": "compiled", "set": "compiled", "postgres": "postgres"}[way]
-	evaluations := regexp.MustCompile(`rowtide_evaluations_total\{way="` + count + `"\} ([0-9.e+]+)`)
+	evaluations := regexp.MustCompile(`rowtide_evaluations_total\{way="` + way + `"\} ([0-9.e+]+)`)
 	counted := func() string {
 		_, text := call(t, http.MethodGet, admin+"/metrics", "")
 		return fmt.Sprint(evaluations.FindStringSubmatch(text))
