@@ -105,22 +105,34 @@ func readInt(bits int) func(e *evaluation, text string) datum {
 	}
 }
 
-// readUUID reads the usual form: the others are read by Postgres.
+// readUUID reads what uuid_in reads (PostgreSQL's uuid.c): 32 digits, a hyphen or none behind each four, and braces or
+// none around it all.
 func readUUID(e *evaluation, text string) datum {
-	if len(text) != 36 {
-		return e.refuse()
-	}
-	for i := range len(text) {
-		c := text[i]
-		if i == 8 || i == 13 || i == 18 || i == 23 {
-			if c != '-' {
-				return e.refuse()
-			}
-		} else if !isDigit(c) && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+	if inner, ok := strings.CutPrefix(text, "{"); ok {
+		if text, ok = strings.CutSuffix(inner, "}"); !ok {
 			return e.refuse()
 		}
 	}
-	return datum{s: lowerASCII(text)}
+	out := make([]byte, 0, 36)
+	digits := 0
+	for i := range len(text) {
+		c := text[i]
+		if c == '-' && digits > 0 && digits < 32 && digits%4 == 0 && text[i-1] != '-' {
+			continue
+		}
+		if !isDigit(c) && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') || digits == 32 {
+			return e.refuse()
+		}
+		if digits == 8 || digits == 12 || digits == 16 || digits == 20 {
+			out = append(out, '-')
+		}
+		out = append(out, c)
+		digits++
+	}
+	if digits != 32 {
+		return e.refuse()
+	}
+	return datum{s: lowerASCII(string(out))}
 }
 
 // readArray reads an array of one dimension from its text, in the form that array_out gives it
