@@ -29,7 +29,7 @@ func TestACommitDuringASnapshotIsSeenExactlyOnce(t *testing.T) {
 	role := db.Role(t, "web_user")
 	db.Exec(t, `CREATE TABLE counters (id int PRIMARY KEY, n int NOT NULL, filler text);
 		ALTER TABLE counters REPLICA IDENTITY FULL;
-		INSERT INTO counters SELECT n, 0, repeat('x', 40) FROM generate_series(1, `+strconv.Itoa(rows)+`) n;
+		INSERT INTO counters SELECT n, 0, repeat('x', 200) FROM generate_series(1, `+strconv.Itoa(rows)+`) n;
 		GRANT SELECT ON counters TO `+role+`;
 		COMMENT ON TABLE counters IS '@subscribe(rowSecurity: NOT_REQUIRED)'`)
 	s := start(t, settings(t, db, role))
@@ -198,18 +198,18 @@ func TestASnapshotWhoseConnectionsDieIsWholeAllTheSame(t *testing.T) {
 	role := db.Role(t, "web_user")
 	db.Exec(t, `CREATE TABLE counters (id int PRIMARY KEY, n int NOT NULL, filler text);
 		ALTER TABLE counters REPLICA IDENTITY FULL;
-		INSERT INTO counters SELECT n, 0, repeat('x', 40) FROM generate_series(1, `+strconv.Itoa(rows)+`) n;
+		INSERT INTO counters SELECT n, 0, repeat('x', 200) FROM generate_series(1, `+strconv.Itoa(rows)+`) n;
 		GRANT SELECT ON counters TO `+role+`;
 		COMMENT ON TABLE counters IS '@subscribe(rowSecurity: NOT_REQUIRED)'`)
 	cfg := settings(t, db, role)
 	cfg.QueueBytes = 64 << 10
 	s := start(t, cfg)
-	ended := 0
+	ended, sessions := 0, 0
 	var c counter
 	c.each = func() {
 		if ended < 3 && len(c.n) == 8000*(ended+1) {
 			ended++
-			db.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rowtide snapshot' AND datname = current_database()`)
+			sessions += pgtest.One[int](t, db, `SELECT count(pg_terminate_backend(pid))::int FROM pg_stat_activity WHERE application_name = 'rowtide snapshot' AND datname = current_database()`)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -217,7 +217,7 @@ func TestASnapshotWhoseConnectionsDieIsWholeAllTheSame(t *testing.T) {
 	if err := c.read(ctx, s.dial(t, role, map[string]any{"sub": "ana"}), "LIVE"); err != nil {
 		t.Fatal(err)
 	}
-	if len(c.n) != rows || ended != 3 {
-		t.Errorf("%d rows came, want %d; sessions were ended %d times", len(c.n), rows, ended)
+	if len(c.n) != rows || ended != 3 || sessions == 0 {
+		t.Errorf("%d rows came, want %d; %d sessions were ended in %d goes", len(c.n), rows, sessions, ended)
 	}
 }
