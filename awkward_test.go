@@ -164,10 +164,7 @@ func TestAwkwardTablesAreFollowedExactly(t *testing.T) {
 // Covers C80, C122.
 func TestATableThatLeavesThePublicationEndsItsSubscriptions(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
+	s, db, role := serveNotes(t)
 	c := subscribeNotes(t, s, role, "")
 	live := until(t, c, isKind("LIVE"))
 	db.Exec(t, "ALTER PUBLICATION rowtide DROP TABLE notes")

@@ -18,12 +18,8 @@ import (
 func TestRowsThatAreCopiedAreFollowed(t *testing.T) {
 	t.Parallel()
 	const rows = 2000
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role)+"INSERT INTO notes VALUES (-1, 'ana', 'before')")
-	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	s, db, role := serveNotes(t, "INSERT INTO notes VALUES (-1, 'ana', 'before')")
+	c := liveNotes(t, s, role, "")
 	conn := connection(t, db.Admin)
 	exec := func(sql string) {
 		t.Helper()
@@ -64,8 +60,7 @@ func TestATransactionOfMuchDDLIsFollowed(t *testing.T) {
 	role := db.Role(t, "web_user")
 	db.Exec(t, notesSchema+"GRANT SELECT ON notes TO "+role) // under row-level security, images without the later columns are not judged
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "")
 	var sql strings.Builder
 	sql.WriteString("BEGIN;")
 	for i := range changes {

@@ -35,12 +35,8 @@ func ended(t *testing.T, c *client.Client) string {
 // Covers S56, S57.
 func TestPolicyChangesAtItsCommit(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "(snapshot: true)")
-	until(t, c, isKind("LIVE"))
+	s, db, role := serveNotes(t)
+	c := liveNotes(t, s, role, "(snapshot: true)")
 
 	db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'seen')")
 	if f := next(t, c); f.Kind != feedtest.Insert {
@@ -70,12 +66,8 @@ func TestPolicyChangesAtItsCommit(t *testing.T) {
 // Covers S29, R05.
 func TestRevokedPrivilegeEndsWhatItAllowed(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	s, db, role := serveNotes(t)
+	c := liveNotes(t, s, role, "")
 	db.Exec(t, "BEGIN; REVOKE SELECT ON notes FROM "+role+"; INSERT INTO notes VALUES (1, 'ana', 'not for ana any more'); COMMIT")
 	if got := ended(t, c); !strings.Contains(got, "SCHEMA_CHANGED") || strings.Contains(got, "not for ana") {
 		t.Errorf("want SCHEMA_CHANGED, got %s", got)
@@ -92,8 +84,7 @@ func TestRoleMembershipIsPolled(t *testing.T) {
 	role, group := db.Role(t, "web_user"), db.Role(t, "staff")
 	db.Exec(t, notes(role)+"CREATE POLICY staff ON notes FOR SELECT TO "+group+" USING (true); GRANT "+group+" TO "+role)
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "(snapshot: true)")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "(snapshot: true)")
 	db.Exec(t, "INSERT INTO notes VALUES (1, 'ben', 'for staff')")
 	until(t, c, isKind("INSERT"))
 	db.Exec(t, "REVOKE "+group+" FROM "+role)
@@ -113,12 +104,8 @@ func TestRoleMembershipIsPolled(t *testing.T) {
 // Covers C52, C54.
 func TestColumnsComeAndGo(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role)+"ALTER TABLE notes ADD extra int")
-	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	s, db, role := serveNotes(t, "ALTER TABLE notes ADD extra int")
+	c := liveNotes(t, s, role, "")
 	other := s.dial(t, role, map[string]any{"sub": "ana"})
 	if err := other.Subscribe(t.Context(), "1", "subscription { notes { kind row { extra } } }", nil); err != nil {
 		t.Fatal(err)
@@ -160,12 +147,8 @@ func TestColumnsComeAndGo(t *testing.T) {
 // Covers C55.
 func TestATableRenamedOrMadeAnewIsNotFollowed(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	s, db, role := serveNotes(t)
+	c := liveNotes(t, s, role, "")
 	db.Exec(t, "DROP TABLE notes; "+notes(role)+" ALTER TABLE notes REPLICA IDENTITY FULL; ALTER PUBLICATION rowtide ADD TABLE notes; INSERT INTO notes VALUES (1, 'ana', 'in the new one')")
 	if got := ended(t, c); !strings.Contains(got, "SCHEMA_CHANGED") {
 		t.Errorf("want SCHEMA_CHANGED, got %s", got)
@@ -187,8 +170,7 @@ func TestPolicyFunctionsFindWhatTheyName(t *testing.T) {
 			BEGIN RETURN EXISTS (SELECT FROM friends WHERE owner = who AND friend = current_setting('request.jwt.claims', true)::json ->> 'sub'); END $$;
 		CREATE POLICY friends ON notes FOR SELECT TO `+role+` USING (is_friend(owner))`)
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "(snapshot: true)")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "(snapshot: true)")
 	db.Exec(t, "INSERT INTO notes VALUES (1, 'cleo', 'hidden'), (2, 'ben', 'for friends')")
 	if f := next(t, c); string(f.Row["id"]) != "2" {
 		t.Errorf("want the row of a friend, got %s", f)
@@ -198,8 +180,7 @@ func TestPolicyFunctionsFindWhatTheyName(t *testing.T) {
 	// Where the role may create tables it could make its own friends.
 	db.Exec(t, "GRANT CREATE ON SCHEMA public TO "+role)
 	s = start(t, s.cfg)
-	c = subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	c = liveNotes(t, s, role, "")
 	db.Exec(t, "INSERT INTO notes VALUES (3, 'ben', 'cannot be judged'), (4, 'ana', 'own')")
 	if f := next(t, c); string(f.Row["id"]) != "4" {
 		t.Errorf("want the own row alone, got %s", f)
@@ -246,8 +227,7 @@ func TestReplacedFunctionChangesPoliciesAtItsCommit(t *testing.T) {
 	}
 	db.Exec(t, me("NULL::text")+notes(role)+"ALTER POLICY own ON notes USING (owner = me())")
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "(snapshot: true)")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "(snapshot: true)")
 	db.Exec(t, "INSERT INTO notes VALUES (1, 'ben', 'hidden'), (2, 'ana', 'seen')")
 	if f := next(t, c); string(f.Row["id"]) != "2" {
 		t.Fatalf("want the row of ana alone, got %s", f)
@@ -280,8 +260,7 @@ func TestATableMoreResyncsNobody(t *testing.T) {
 	cfg := settings(t, db, role)
 	cfg.Sets = true
 	s := start(t, cfg)
-	c := subscribeNotes(t, s, role, "(snapshot: true)")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "(snapshot: true)")
 	for id, sql := range []string{
 		"CREATE TABLE extra (id int PRIMARY KEY); COMMENT ON TABLE extra IS '@subscribe(rowSecurity: NOT_REQUIRED)'",
 		"DROP TABLE extra",
@@ -306,10 +285,7 @@ func TestATableMoreResyncsNobody(t *testing.T) {
 // Covers C56.
 func TestAColumnWithADefaultIsInOldRows(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role)+"INSERT INTO notes SELECT n, 'ana', 'from before' FROM generate_series(1, 3) n")
-	s := start(t, settings(t, db, role))
+	s, db, role := serveNotes(t, "INSERT INTO notes SELECT n, 'ana', 'from before' FROM generate_series(1, 3) n")
 	old := subscribeNotes(t, s, role, "")
 	cursor := until(t, old, isKind("LIVE")).Cursor
 	db.Exec(t, "UPDATE notes SET text = 'before the column' WHERE id = 3")

@@ -33,10 +33,7 @@ func commitAt(t *testing.T, conn *pgx.Conn, id int, at string) {
 // Covers C43.
 func TestClocksThatGoBackwardsChangeNothing(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
+	s, db, role := serveNotes(t)
 	conn, err := pgx.Connect(t.Context(), db.Admin)
 	if err != nil {
 		t.Fatal(err)
@@ -98,12 +95,8 @@ func TestClocksThatGoBackwardsChangeNothing(t *testing.T) {
 // Covers C107.
 func TestAClientFindsItsOwnCommit(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role)+"INSERT INTO notes VALUES (0, 'ana', '')")
-	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	s, db, role := serveNotes(t, "INSERT INTO notes VALUES (0, 'ana', '')")
+	c := liveNotes(t, s, role, "")
 	for id := 1; id < 60; id += 2 {
 		db.Exec(t, "INSERT INTO notes VALUES ($1, 'ana', 'of somebody else')", id)
 		xid, from := ownCommit(t, db, id+1)

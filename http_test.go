@@ -203,8 +203,7 @@ func TestStockClientsFollowOverHTTP(t *testing.T) {
 			db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'a')")
 			client.until("INSERT")
 
-			witness := subscribeNotes(t, s, role, "")
-			until(t, witness, isKind("LIVE"))
+			witness := liveNotes(t, s, role, "")
 			network.lead("")
 			db.Exec(t, "INSERT INTO notes VALUES (2, 'ana', 'b'), (8, 'ben', 'hidden')")
 			until(t, witness, isKind("INSERT")) // dispatched: it is replayed, and LIVE comes after
@@ -236,10 +235,7 @@ func TestStockClientsFollowOverHTTP(t *testing.T) {
 // TestCurlFollows is the line of the README: a subscription, its error, and how it resumes.
 func TestCurlFollows(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
+	s, db, role := serveNotes(t)
 	ana := token(t, role, map[string]any{"sub": "ana"})
 	curl := func(query string, more ...string) *bufio.Scanner {
 		t.Helper()
@@ -303,10 +299,7 @@ func TestCurlFollows(t *testing.T) {
 // Covers S68.
 func TestSlowAndLargeHeadersAreRefused(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
+	s, _, role := serveNotes(t)
 	talk := func(text string) *bufio.Reader {
 		t.Helper()
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.addr)
@@ -367,10 +360,7 @@ func TestSlowAndLargeHeadersAreRefused(t *testing.T) {
 // Covers S18.
 func TestAHashIsNoDocument(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
+	s, _, role := serveNotes(t)
 	ana := token(t, role, map[string]any{"sub": "ana"})
 	const document = "subscription { notes { kind rowId key { id } row { id } cursor reason } }"
 	hash := sha256.Sum256([]byte(document))

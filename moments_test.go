@@ -29,15 +29,11 @@ func minded(t *testing.T, db *pgtest.DB, role string) string {
 // Covers R22.
 func TestTheClockIsReadWhenAChangeIsJudged(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role)+"ALTER TABLE notes ADD until timestamptz; ALTER POLICY own ON notes USING (owner = 'ana' AND until > now())")
-	s := start(t, settings(t, db, role))
+	s, db, role := serveNotes(t, "ALTER TABLE notes ADD until timestamptz; ALTER POLICY own ON notes USING (owner = 'ana' AND until > now())")
 	if got := minded(t, db, role); !strings.Contains(got, "reads the clock (now())") {
 		t.Errorf("explain says %q", got)
 	}
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "")
 	db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'short', now() + '10 s'), (2, 'ana', 'long', 'infinity'), (3, 'ana', 'over', now() - interval '1 s')")
 	for _, id := range []string{"1", "2"} {
 		if f := next(t, c); f.Kind != feedtest.Insert || string(f.Row["id"]) != id {
@@ -84,8 +80,7 @@ func TestALookAtTheTableItselfFindsWhatIsThere(t *testing.T) {
 			if got := minded(t, db, role); strings.Contains(got, "looks the row up in the table itself") != c.found {
 				t.Errorf("explain says %q", got)
 			}
-			sub := subscribeNotes(t, s, role, "")
-			until(t, sub, isKind("LIVE"))
+			sub := liveNotes(t, s, role, "")
 			db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', ''), (2, 'ana', '')")
 			until(t, sub, isKind(feedtest.Insert))
 			until(t, sub, isKind(feedtest.Insert))

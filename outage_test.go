@@ -14,42 +14,6 @@ import (
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
 
-// notes is a table whose rows are seen by their owner.
-func notes(role string) string {
-	return `CREATE TABLE notes (id int PRIMARY KEY, owner text NOT NULL, text text);
-		ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
-		CREATE POLICY own ON notes FOR SELECT TO ` + role + `
-			USING (owner = nullif(current_setting('request.jwt.claims', true), '')::json ->> 'sub');
-		GRANT SELECT ON notes TO ` + role + `;
-		COMMENT ON TABLE notes IS '@subscribe';`
-}
-
-const followNotes = `{ kind rowId row { id text } old { id text } changed cursor reason transaction { id last xid commitLsn } }`
-
-// subscribeNotes subscribes ana.
-func subscribeNotes(t *testing.T, s *service, role, arguments string) *client.Client {
-	t.Helper()
-	c := s.dial(t, role, map[string]any{"sub": "ana"})
-	if err := c.Subscribe(t.Context(), "1", "subscription { notes"+arguments+" "+followNotes+" }", nil); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// until reads frames up to one that is wanted.
-func until(t *testing.T, c *client.Client, wanted func(*feedtest.Frame) bool) *feedtest.Frame {
-	t.Helper()
-	for {
-		if f := next(t, c); wanted(f) {
-			return f
-		}
-	}
-}
-
-func isKind(kind string) func(*feedtest.Frame) bool {
-	return func(f *feedtest.Frame) bool { return f.Kind == kind }
-}
-
 // TestPostgresStopsAndComesBack stops the server fast while a client is connected and while
 // changes flow: it is not held up, and when it is back everything goes on with nothing lost.
 //
@@ -64,8 +28,7 @@ func TestPostgresStopsAndComesBack(t *testing.T) {
 			role := db.Role(t, "web_user")
 			db.Exec(t, notes(role))
 			s := start(t, settings(t, db, role))
-			c := subscribeNotes(t, s, role, "(snapshot: true)")
-			until(t, c, isKind("LIVE"))
+			c := liveNotes(t, s, role, "(snapshot: true)")
 			db.Exec(t, "INSERT INTO notes VALUES (1, 'ana', 'before')")
 			until(t, c, isKind("INSERT"))
 
@@ -108,12 +71,8 @@ func afresh(t *testing.T, db *pgtest.DB, sql string) {
 // Covers C117.
 func TestStoppingDrains(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	s, db, role := serveNotes(t)
+	c := liveNotes(t, s, role, "")
 	db.Exec(t, "INSERT INTO notes SELECT n, 'ana', repeat('x', 100) FROM generate_series(1, 2000) n")
 	first := until(t, c, isKind("INSERT"))
 
@@ -149,10 +108,7 @@ func TestStoppingDrains(t *testing.T) {
 // Covers C22.
 func TestWhatCommitsAfterLiveArrives(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role)+"INSERT INTO notes VALUES (0, 'ana', '')")
-	s := start(t, settings(t, db, role))
+	s, db, role := serveNotes(t, "INSERT INTO notes VALUES (0, 'ana', '')")
 	c := s.dial(t, role, map[string]any{"sub": "ana"})
 	pool := db.Pool(t)
 	for n := range 500 {

@@ -26,12 +26,8 @@ func TestATableThatIsPublishedInPartIsNotServed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db := pgtest.New(t)
-			role := db.Role(t, "web_user")
-			db.Exec(t, notes(role))
-			s := start(t, settings(t, db, role))
-			c := subscribeNotes(t, s, role, "")
-			until(t, c, isKind("LIVE"))
+			s, db, role := serveNotes(t)
+			c := liveNotes(t, s, role, "")
 			db.Exec(t, sql)
 			if got := ended(t, c); !strings.Contains(got, "SCHEMA_CHANGED") {
 				t.Errorf("want SCHEMA_CHANGED, got %s", got)
@@ -53,8 +49,7 @@ func TestPartitionsArePublishedAsTheirTableOrNotServed(t *testing.T) {
 		CREATE TABLE rest PARTITION OF notes DEFAULT; GRANT SELECT ON notes TO `+role+`;
 		COMMENT ON TABLE notes IS '@subscribe(rowSecurity: NOT_REQUIRED)'`)
 	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "")
 	db.Exec(t, "ALTER PUBLICATION rowtide ADD TABLE notes_1")
 	db.Exec(t, "INSERT INTO notes VALUES (1, 'of the partition')")
 	db.Exec(t, "INSERT INTO notes VALUES (2, 'of the rest')")
@@ -97,10 +92,7 @@ func TestATableThatLeavesThePublicationForAMomentStartsOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db := pgtest.New(t)
-			role := db.Role(t, "web_user")
-			db.Exec(t, notes(role))
-			s := start(t, settings(t, db, role))
+			s, db, role := serveNotes(t)
 			p := subscribePair(t, s, role)
 			db.Exec(t, sql[0]+"; INSERT INTO notes VALUES (1, 'ana', 'nobody hears of it'); "+sql[1])
 			p.told(t, "1", "table_rewritten")
@@ -116,10 +108,7 @@ func TestATableThatLeavesThePublicationForAMomentStartsOver(t *testing.T) {
 // Covers C78, C79.
 func TestAPublicationThatIsDroppedIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
+	s, db, role := serveNotes(t)
 	c := subscribeNotes(t, s, role, "")
 	cursor := until(t, c, isKind("LIVE")).Cursor
 	missing := func() bool {
@@ -167,12 +156,8 @@ func TestAPublicationThatIsDroppedIsWaitedFor(t *testing.T) {
 // Covers C81.
 func TestTablesThatArePublishedAreNotServedUnlessAnnotated(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	s, db, role := serveNotes(t)
+	c := liveNotes(t, s, role, "")
 	db.Exec(t, "ALTER PUBLICATION rowtide ADD TABLES IN SCHEMA public")
 	// Row-level security and a comment that mentions an address: nothing but the annotation is missing.
 	db.Exec(t, `CREATE TABLE secrets (id int PRIMARY KEY); ALTER TABLE secrets ENABLE ROW LEVEL SECURITY; CREATE POLICY all_rows ON secrets USING (true);

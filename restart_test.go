@@ -58,10 +58,7 @@ func TestCursorsHoldOverARestart(t *testing.T) {
 // Covers C13, C14.
 func TestWhatTheBusHadAndLostIsReadAgainOrTold(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
+	s, db, role := serveNotes(t)
 	c := subscribeNotes(t, s, role, "")
 	cursor := until(t, c, isKind("LIVE")).Cursor
 	const rows = 5
@@ -117,8 +114,7 @@ func TestACommitRightBehindTheSlotIsDelivered(t *testing.T) {
 	s.stop()
 	db.Exec(t, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE starts_with(slot_name, $1 || '_w')`, cfg.Slot)
 	s = start(t, cfg)
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "")
 	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}
@@ -145,12 +141,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // Covers C111.
 func TestACursorMissesNothingThatWasOpen(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	role := db.Role(t, "web_user")
-	db.Exec(t, notes(role))
-	s := start(t, settings(t, db, role))
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	s, db, role := serveNotes(t)
+	c := liveNotes(t, s, role, "")
 	conn, err := db.Pool(t).Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -183,8 +175,7 @@ func TestACommitThatWaitsForItsStandbyIsInTheSnapshot(t *testing.T) {
 	db.Exec(t, notes(role))
 	cfg := settings(t, db, role)
 	s := start(t, cfg)
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "")
 	quick := connection(t, db.Admin)
 	if _, err := quick.Exec(t.Context(), "SET synchronous_commit = local"); err != nil {
 		t.Fatal(err)

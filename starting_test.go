@@ -57,8 +57,7 @@ func TestAServerThatStartsUpIsWaitedFor(t *testing.T) {
 	if err := <-restarted; err != nil {
 		t.Fatal(err)
 	}
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "")
 	afresh(t, db, "INSERT INTO notes VALUES (1, 'ana', '')")
 	until(t, c, isKind("INSERT"))
 }

@@ -24,8 +24,7 @@ func TestAValueThatCannotBeDecodedIsSkippedByTheOperator(t *testing.T) {
 	cfg := settings(t, db, role)
 	s := start(t, cfg)
 	// No snapshot, which would read the value too.
-	c := subscribeNotes(t, s, role, "(where: {id: {gt: 1}})")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "(where: {id: {gt: 1}})")
 	db.Exec(t, "UPDATE notes SET large = convert_to(repeat('y', 270000000), 'UTF8')")
 	db.Exec(t, "INSERT INTO notes VALUES (2, 'ana', 'behind it')")
 	// Who reads nothing for long answers no ping: a busy machine takes minutes over the value.
@@ -53,8 +52,7 @@ func TestAValueThatCannotBeDecodedIsSkippedByTheOperator(t *testing.T) {
 	if got := <-told; !strings.Contains(got, `"undecodable"`) {
 		t.Errorf("got %s", got)
 	}
-	c = subscribeNotes(t, s, role, "(where: {id: {gt: 1}})")
-	until(t, c, isKind("LIVE"))
+	c = liveNotes(t, s, role, "(where: {id: {gt: 1}})")
 	db.Exec(t, "INSERT INTO notes VALUES (3, 'ana', 'and on')")
 	until(t, c, func(f *feedtest.Frame) bool { return string(f.Row["id"]) == "3" })
 	eventually(t, "ready", func() bool { return len(s.reasons(t)) == 0 })
@@ -76,8 +74,7 @@ func TestADiskThatFailsHoldsTheSlotBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, cfg)
-	c := subscribeNotes(t, s, role, "")
-	until(t, c, isKind("LIVE"))
+	c := liveNotes(t, s, role, "")
 	if err := os.Remove(cfg.SpillDir); err != nil {
 		t.Fatal(err)
 	}
