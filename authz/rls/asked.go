@@ -7,11 +7,25 @@ import (
 	"github.com/rowtide/rowtide/schema"
 )
 
+// DefaultSetBytes is that of Config.SetBytes: 256 MiB.
+const DefaultSetBytes = 256 << 20
+
+// An AskedTable is one that policies of others ask.
+type AskedTable struct {
+	*schema.TableDef
+	// Columns are the names of those that would be kept, of each row.
+	Columns []string
+}
+
+// Bytes is about what a number of rows takes in memory, of which the values of Columns take width
+// bytes each.
+func (t AskedTable) Bytes(rows, width int64) int64 { return rows * (entryBytes + 2*width) }
+
 // Asked gives the tables that have to be published, with full replica identity, for the policies
 // of others to be judged by what they hold: those of which Config.Sets would keep something, were
 // they published. The path is Config.Schemas.
-func Asked(tables []*schema.TableDef, path []string) []*schema.TableDef {
-	found := map[uint32]*schema.TableDef{}
+func Asked(tables []*schema.TableDef, path []string) []AskedTable {
+	found := map[uint32]*AskedTable{}
 	for _, t := range tables {
 		if t.Related == nil {
 			continue
@@ -23,12 +37,27 @@ func Asked(tables []*schema.TableDef, path []string) []*schema.TableDef {
 			ask := &asking{keep: func(d *schema.TableDef) *kept { return &kept{def: d} }, path: path, related: t.Related, outer: t}
 			if p := compile(t, role, ask); p != nil {
 				for _, k := range p.kept {
-					found[k.def.OID] = k.def
+					k.tell(found)
 				}
 			}
 		}
 	}
-	out := slices.Collect(maps.Values(found))
-	slices.SortFunc(out, func(a, b *schema.TableDef) int { return int(int64(a.OID) - int64(b.OID)) })
+	var out []AskedTable
+	for _, oid := range slices.Sorted(maps.Keys(found)) {
+		out = append(out, *found[oid])
+	}
 	return out
+}
+
+func (k *kept) tell(found map[uint32]*AskedTable) {
+	a := found[k.def.OID]
+	if a == nil {
+		a = &AskedTable{TableDef: k.def}
+		found[k.def.OID] = a
+	}
+	for _, c := range k.columns {
+		if name := k.def.Columns[c].Name; !slices.Contains(a.Columns, name) {
+			a.Columns = append(a.Columns, name)
+		}
+	}
 }

@@ -72,7 +72,8 @@ type Config struct {
 	// images as of their own transaction by it. It takes Compile, the function rowtide.rows_of
 	// that setup makes, and Use and Follow to be called.
 	Sets bool
-	// SetBytes bounds the memory of that; Postgres is asked for what is beyond. Defaults to 256 MiB.
+	// SetBytes bounds the memory of that; Postgres is asked for what is beyond. Defaults to
+	// DefaultSetBytes.
 	SetBytes int
 	// SetHistory is how long the history of that is kept, by which images of the past are
 	// judged. Defaults to 10 minutes.
@@ -143,7 +144,7 @@ func New(c Config) (*Postgres, error) {
 	for _, d := range []struct {
 		v   *int
 		def int
-	}{{&c.Conns, 4}, {&c.SnapshotConns, 2}, {&c.SetBytes, 256 << 20}} {
+	}{{&c.Conns, 4}, {&c.SnapshotConns, 2}, {&c.SetBytes, DefaultSetBytes}} {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}

@@ -50,7 +50,7 @@ var table = []rule{
 	{pkg: "fanout/graphqlhttp", ours: []string{"fanout", "authz", "schema", "cdc"}, tests: []string{"fanout/bus", "fanout/bus/membus"}, linked: true},
 
 	{pkg: "migrations", ours: []string{"cdc", "schema"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/jackc/pgerrcode", "github.com/golang-migrate/migrate/v4"}, linked: true},
-	{pkg: "internal/doctor", ours: []string{"migrations", "schema", "schema/annotation", "schema/introspect", "cdc"}, linked: true},
+	{pkg: "internal/doctor", ours: []string{"migrations", "authz/rls", "authz", "schema", "schema/annotation", "schema/introspect", "cdc"}, linked: true},
 	{pkg: "internal/explain", ours: []string{"fanout", "authz", "authz/rls", "schema", "cdc"}, linked: true},
 	{pkg: "testcontainers", outside: none, linked: true},
 	{pkg: "internal/client", linked: true},

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/rowtide/rowtide/authz/rls"
 	"github.com/rowtide/rowtide/migrations"
 	"github.com/rowtide/rowtide/schema"
 	"github.com/rowtide/rowtide/schema/annotation"
@@ -133,6 +134,7 @@ type exam struct {
 	host     migrations.Server
 	database schema.Database
 	catalog  *schema.Catalog
+	asked    []rls.AskedTable // that policies of the tables ask
 	findings []Finding
 }
 
@@ -149,7 +151,7 @@ func Examine(ctx context.Context, cfg Config) ([]Finding, error) {
 	}
 	for _, check := range []func(context.Context) error{
 		e.clock, e.installation, e.roles, e.loginFitness, e.load, e.schemas, e.annotations, e.publications,
-		e.members, e.identities, e.access, e.policies, e.functions, e.slot, e.orphans, e.transactions,
+		e.members, e.identities, e.keeping, e.access, e.policies, e.functions, e.slot, e.orphans, e.transactions,
 	} {
 		if err := check(ctx); err != nil {
 			return e.findings, err
@@ -257,7 +259,7 @@ ORDER BY w.n`, []any{e.cfg.Roles}, []any{&who}, func() { roles = append(roles, w
 		return err
 	}
 	e.database, err = introspect.Load(ctx, e.asker, introspect.Config{
-		Schemas: e.cfg.Schemas, Roles: roles, All: e.cfg.Annotations != nil,
+		Schemas: e.cfg.Schemas, Roles: roles, All: e.cfg.Annotations != nil, Related: true,
 	})
 	if err != nil {
 		return fmt.Errorf("read catalog: %w", err)
@@ -269,7 +271,7 @@ ORDER BY w.n`, []any{e.cfg.Roles}, []any{&who}, func() { roles = append(roles, w
 func (e *exam) annotations(context.Context) error {
 	problems := annotation.ApplyFile(&e.database, e.cfg.Annotations)
 	catalog, more := schema.New(e.database, schema.Options{})
-	e.catalog = catalog
+	e.catalog, e.asked = catalog, rls.Asked(catalog.Wanted(), e.cfg.Schemas)
 	wanted := map[uint32]bool{}
 	for _, t := range catalog.Wanted() {
 		wanted[t.OID] = true

@@ -177,6 +177,9 @@ const (
 	fatal   = doctor.Fatal
 )
 
+// asks has a policy ask a table.
+const asks = `GRANT SELECT ON secrets TO $role; ALTER POLICY own ON tasks USING (id IN (SELECT task FROM secrets))`
+
 // Covers S32, S50, C49, C30.
 func TestEachFindingIsGoneAfterItsSQL(t *testing.T) {
 	t.Parallel()
@@ -243,11 +246,18 @@ func TestEachFindingIsGoneAfterItsSQL(t *testing.T) {
 			`CREATE VIEW owned AS SELECT id FROM tasks WHERE owner IS NOT NULL; GRANT SELECT ON owned TO $role; ALTER POLICY own ON tasks USING (id IN (SELECT id FROM owned))`,
 			warning, "policy_lookup", "the view public.owned looks the row up", `ALTER POLICY own ON tasks USING (owner IS NOT NULL)`,
 		},
-		"function":        {`CREATE FUNCTION f(n int) RETURNS bool STABLE LANGUAGE sql AS 'SELECT true'; ALTER POLICY own ON tasks USING (f(id))`, note, "function", "public.f", ""},
-		"definer":         {`CREATE FUNCTION f() RETURNS bool STABLE SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN RETURN true; END'; ALTER POLICY own ON tasks USING (f())`, warning, "function", "SECURITY DEFINER", ""},
-		"another's slot":  {`SELECT pg_create_logical_replication_slot('$slot', 'test_decoding')`, fatal, "slot", "plugin test_decoding", ""},
-		"orphaned window": {`SELECT pg_create_logical_replication_slot('$slot_w0abcdefg', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
-		"orphan":          {`SELECT pg_create_logical_replication_slot('$slot_2', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
+		"function":         {`CREATE FUNCTION f(n int) RETURNS bool STABLE LANGUAGE sql AS 'SELECT true'; ALTER POLICY own ON tasks USING (f(id))`, note, "function", "public.f", ""},
+		"definer":          {`CREATE FUNCTION f() RETURNS bool STABLE SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN RETURN true; END'; ALTER POLICY own ON tasks USING (f())`, warning, "function", "SECURITY DEFINER", ""},
+		"another's slot":   {`SELECT pg_create_logical_replication_slot('$slot', 'test_decoding')`, fatal, "slot", "plugin test_decoding", ""},
+		"orphaned window":  {`SELECT pg_create_logical_replication_slot('$slot_w0abcdefg', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
+		"orphan":           {`SELECT pg_create_logical_replication_slot('$slot_2', 'pgoutput')`, warning, "orphan_slot", "nobody reads it", ""},
+		"asked":            {asks, warning, "asked", "public.secrets: policies ask it, and it is not in publication rowtide", ""},
+		"asked, weak":      {asks + `; ALTER PUBLICATION rowtide ADD TABLE secrets`, warning, "asked", "public.secrets: policies ask it, and it is not in publication rowtide", ""},
+		"asked, some rows": {asks + `; ALTER TABLE secrets REPLICA IDENTITY FULL; ALTER PUBLICATION rowtide ADD TABLE secrets WHERE (id > 3)`, warning, "asked", "public.secrets: policies ask it, and it is not in publication rowtide as a whole", ""},
+		"asked, bound":     {asks + `; ALTER TABLE secrets ENABLE ROW LEVEL SECURITY; ALTER FUNCTION rowtide.rows_of OWNER TO $login`, warning, "asked", "its row-level security binds $login", `ALTER FUNCTION rowtide.rows_of OWNER TO CURRENT_USER`},
+		"asked, large":     {asks + `; UPDATE pg_class SET reltuples = 2e6 WHERE relname = 'secrets'`, note, "asked", "public.secrets: policies ask it, and it would take about", `ANALYZE secrets`},
+		"asked, no rights": {asks + `; REVOKE EXECUTE ON FUNCTION rowtide.rows_of FROM $login`, warning, "installation", "login $login may not execute it", ""},
+		"asked, old":       {asks + `; DROP FUNCTION rowtide.rows_near; UPDATE rowtide.schema_migrations SET version = 4`, warning, "installation", "rowtide.rows_near(oid, text[], jsonb, bigint): it is not there", ""},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

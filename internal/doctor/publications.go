@@ -93,7 +93,7 @@ WHERE p.pubname IN ($1, $2) ORDER BY 1, 2, 3`,
 	}
 	for _, t := range e.catalog.Wanted() {
 		target := insert
-		if t.NeedsFullIdentity() {
+		if t.NeedsFullIdentity() || e.isAsked(t.SQLName()) {
 			target = full
 		}
 		if !slices.ContainsFunc(have, func(m member) bool { return m.publication == target && m.table == t.SQLName() }) {
@@ -118,10 +118,12 @@ func (e *exam) member(m member) {
 			"ALTER TABLE "+m.table+" REPLICA IDENTITY FULL")
 	}
 	at := slices.IndexFunc(e.catalog.Wanted(), func(t *schema.TableDef) bool { return t.SQLName() == m.table })
+	asked := e.isAsked(m.table) && m.publication == full
 	switch {
+	case at < 0 && asked:
 	case at < 0:
 		e.tell(Warning, "membership", object, "it is in publication "+m.publication+" but not served: its changes are streamed for nothing", drop)
-	case e.catalog.Wanted()[at].NeedsFullIdentity() != (m.publication == full):
+	case !asked && e.catalog.Wanted()[at].NeedsFullIdentity() != (m.publication == full):
 		e.tell(Warning, "membership", object, fmt.Sprintf("it is in publication %s, but its annotation wants the other of %s and %s", m.publication, full, insert), drop)
 	case m.listed:
 		e.tell(Fatal, "membership", object, "publication "+m.publication+" has it with a column list or a WHERE: changes are missing, or come without values",
