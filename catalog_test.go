@@ -258,7 +258,6 @@ func TestATableMoreResyncsNobody(t *testing.T) {
 		CREATE FUNCTION sub() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('request.jwt.claims')::json ->> 'sub' $$;
 		CREATE POLICY shared ON notes FOR SELECT TO `+role+` USING (owner IN (SELECT f.of FROM friends f WHERE f.of = sub()))`)
 	cfg := settings(t, db, role)
-	cfg.Sets = true
 	s := start(t, cfg)
 	c := liveNotes(t, s, role, "(snapshot: true)")
 	for id, sql := range []string{

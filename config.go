@@ -53,10 +53,11 @@ type Config struct {
 	// ClaimSettings maps settings that policies read to claims: "app.tenant=tenant.id".
 	// Defaults to none; request.jwt.claims is always set.
 	ClaimSettings []string
-	// Sets keeps in the process what policies ask of other tables, so that membership is judged as
-	// of each transaction, and changes of it take effect: tables that policies ask are published
-	// too, with full replica identity. Defaults to asking Postgres, as of now.
-	Sets bool
+	// NoSets asks Postgres about what policies ask of other tables, as of now. Defaults to keeping
+	// that in the process, so that membership is judged as of each transaction, and changes of it
+	// take effect: tables that policies ask are published too, with full replica identity. Where
+	// they are not, Postgres is asked.
+	NoSets bool
 	// Slot is the replication slot. Defaults to rowtide.
 	Slot string
 	// Publication is the publication; tables that only insert are in Publication + "_insert".

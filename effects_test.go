@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/rowtide/rowtide"
 	"github.com/rowtide/rowtide/internal/feedtest"
 	"github.com/rowtide/rowtide/testcontainers/pgtest"
 )
@@ -30,12 +29,7 @@ func TestACascadeIsToldToWhoSawTheRows(t *testing.T) {
 		CREATE POLICY own ON tasks FOR SELECT TO {role} USING (team IN (SELECT m.team FROM members m WHERE m.who = current_setting('request.jwt.claims', true)::json ->> 'sub'));
 		COMMENT ON TABLE teams IS '@subscribe(rowSecurity: NOT_REQUIRED)'; COMMENT ON TABLE tasks IS '@subscribe';
 		INSERT INTO teams VALUES (1), (2), (3); INSERT INTO members VALUES (1, 'ana'), (2, 'ana'), (1, 'ben'); INSERT INTO tasks VALUES (10, 1), (30, 3), (20, 2); INSERT INTO labels VALUES (15, 1), (16, 1), (25, 2)`, "{role}", role))
-	cfg := settings(t, db, role)
-	cfg.Sets = true
-	if report, err := rowtide.Sync(t.Context(), rowtide.SetupConfig{AdminURL: db.Admin, Login: "login_" + db.Name, Roles: cfg.Roles, Sets: true, Yes: true}); err != nil {
-		t.Fatalf("%v\n%s", err, report)
-	}
-	s := start(t, cfg)
+	s := start(t, settings(t, db, role))
 	c := s.dial(t, role, map[string]any{"sub": "ana"})
 	fields := map[string]string{"1": "teams", "2": "tasks", "3": "labels"}
 	for id, field := range fields {

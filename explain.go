@@ -27,8 +27,8 @@ type ExplainConfig struct {
 	// Query is the subscription, Variables a JSON object. Query is required.
 	Query     string
 	Variables json.RawMessage
-	// Sets and Publication are as in Config.
-	Sets        bool
+	// NoSets and Publication are as in Config.
+	NoSets      bool
 	Publication string
 	// Row is the key of a row; a JSON object where it has several columns. Defaults to none.
 	Row string
@@ -62,7 +62,7 @@ func Explain(ctx context.Context, cfg ExplainConfig) (*Explanation, []schema.Pro
 	}
 	defer pool.Close()
 	service := Config{Schemas: cfg.Schemas, Publication: cfg.Publication}.withDefaults()
-	s := &source{pool: pool, cfg: introspect.Config{Schemas: service.Schemas, Roles: []string{cfg.Role}, All: f != nil, Related: cfg.Sets}, log: slog.New(slog.DiscardHandler)}
+	s := &source{pool: pool, cfg: introspect.Config{Schemas: service.Schemas, Roles: []string{cfg.Role}, All: f != nil, Related: !cfg.NoSets}, log: slog.New(slog.DiscardHandler)}
 	if err := s.findSearchable(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -72,7 +72,7 @@ func Explain(ctx context.Context, cfg ExplainConfig) (*Explanation, []schema.Pro
 	}
 	report, err := explain.Explain(ctx, explain.Config{
 		URL: cfg.URL, AdminURL: cfg.AdminURL, Schemas: s.searchable, Catalog: catalog, Principal: principal,
-		Sets: cfg.Sets, Publication: service.Publication,
+		Sets: !cfg.NoSets, Publication: service.Publication,
 		Request: schema.Request{Query: cfg.Query, Variables: cfg.Variables}, Row: cfg.Row, Compare: comparer{pool}.Compare,
 		Moments: func(ctx context.Context, relation uint32) (map[string][]string, error) {
 			moments, err := introspect.Moments(ctx, pool, []uint32{relation})

@@ -29,7 +29,7 @@ func TestExplainTellsWhatIsKeptOrWhyNot(t *testing.T) {
 	look := func(row string) explain.Policy {
 		t.Helper()
 		r, problems, err := rowtide.Explain(t.Context(), rowtide.ExplainConfig{
-			ReadConfig: rowtide.ReadConfig{URL: db.Admin}, Role: role, Claims: json.RawMessage(`{"sub":"ana"}`), Sets: true,
+			ReadConfig: rowtide.ReadConfig{URL: db.Admin}, Role: role, Claims: json.RawMessage(`{"sub":"ana"}`),
 			Query: `subscription { tasks { kind } }`, Row: row,
 		})
 		if err != nil {
@@ -49,7 +49,7 @@ func TestExplainTellsWhatIsKeptOrWhyNot(t *testing.T) {
 		return r.Policies[0]
 	}
 	const unfit = "the table public.members is not published with full replica identity: run rowtide sync"
-	setup := rowtide.SetupConfig{AdminURL: db.Admin, Roles: []string{role}, Login: db.Login(t, "svc"), Publication: "rowtide", Sets: true, Yes: true}
+	setup := rowtide.SetupConfig{AdminURL: db.Admin, Roles: []string{role}, Login: db.Login(t, "svc"), Publication: "rowtide", Yes: true}
 	for _, step := range []struct {
 		change   func()
 		way, why string

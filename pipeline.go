@@ -106,7 +106,7 @@ func (p *pipeline) wire(catalog *schema.Catalog) (err error) {
 	}
 	if p.judge, err = rls.New(rls.Config{
 		URL: p.cfg.DatabaseURL, Schemas: p.source.searchable, Compile: true, Shadow: p.cfg.ShadowPolicies, Audit: p.guard.audit,
-		Sets: p.cfg.Sets, SetHistory: p.cfg.Retain + time.Minute, Publication: p.cfg.Publication, Budget: p.guard.limiter, Logger: p.log,
+		Sets: !p.cfg.NoSets, SetHistory: p.cfg.Retain + time.Minute, Publication: p.cfg.Publication, Budget: p.guard.limiter, Logger: p.log,
 	}); err != nil {
 		return err
 	}

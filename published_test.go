@@ -196,12 +196,7 @@ func TestMembersThatArePublishedNoMoreAreNotTrusted(t *testing.T) {
 			db.Exec(t, notes(role)+`CREATE TABLE members (who text PRIMARY KEY, of text);
 				INSERT INTO members VALUES ('ana', 'club'), ('ben', 'club'); GRANT SELECT ON members TO `+role+`;
 				CREATE POLICY shared ON notes FOR SELECT TO `+role+` USING (owner IN (SELECT m.of FROM members m WHERE m.who = current_setting('request.jwt.claims')::json ->> 'sub'))`)
-			cfg := settings(t, db, role)
-			cfg.Sets = true
-			if report, err := rowtide.Sync(t.Context(), rowtide.SetupConfig{AdminURL: db.Admin, Login: "login_" + db.Name, Roles: cfg.Roles, Sets: true, Yes: true}); err != nil {
-				t.Fatalf("%v\n%s", err, report)
-			}
-			s := start(t, cfg)
+			s := start(t, settings(t, db, role))
 			const query = "subscription { notes(snapshot: true) { kind rowId reason row { id } } }"
 			ana, ben := follow(t, s.dial(t, role, map[string]any{"sub": "ana"}), query), follow(t, s.dial(t, role, map[string]any{"sub": "ben"}), query)
 			db.Exec(t, "INSERT INTO notes VALUES (1, 'club', 'for members')")

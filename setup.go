@@ -35,8 +35,8 @@ type SetupConfig struct {
 	Slot        string
 	// Annotations is as in Config.
 	Annotations string
-	// Sets is as in Config.
-	Sets bool
+	// NoSets is as in Config.
+	NoSets bool
 	// Yes accepts that full replica identity makes updates of wide tables write much more WAL.
 	Yes bool
 	// DryRun gets the SQL, and nothing is changed. Defaults to doing it.
@@ -102,7 +102,7 @@ func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []sche
 	defer pool.Close()
 	schemas := Config{Schemas: cfg.Schemas}.withDefaults().Schemas
 	read := introspect.Config{Schemas: schemas, All: f != nil}
-	if read.Related = cfg.Sets; cfg.Sets {
+	if read.Related = !cfg.NoSets; read.Related {
 		if read.Roles, err = rolesOf(ctx, pool, cfg); err != nil {
 			return nil, nil, err
 		}
@@ -111,7 +111,7 @@ func annotated(ctx context.Context, cfg SetupConfig) ([]migrations.Table, []sche
 	if err != nil {
 		return nil, nil, err
 	}
-	return toPublish(catalog, cfg.Sets, schemas), unpublished(catalog, problems), nil
+	return toPublish(catalog, !cfg.NoSets, schemas), unpublished(catalog, problems), nil
 }
 
 // toPublish are the tables of a catalog to publish, and with sets those that their policies ask. One
@@ -217,7 +217,7 @@ func NewSecret() string {
 func prepareAdmin(ctx context.Context, cfg *Config) error {
 	sc := SetupConfig{
 		AdminURL: cfg.AdminURL, Roles: cfg.roles(), Schemas: cfg.Schemas,
-		Publication: cfg.Publication, Slot: cfg.Slot, Annotations: cfg.Annotations, Sets: cfg.Sets, Yes: cfg.Dev,
+		Publication: cfg.Publication, Slot: cfg.Slot, Annotations: cfg.Annotations, NoSets: cfg.NoSets, Yes: cfg.Dev,
 	}
 	if cfg.DatabaseURL == "" {
 		sc.Password = NewSecret()
@@ -230,8 +230,12 @@ func prepareAdmin(ctx context.Context, cfg *Config) error {
 	}
 	report, err := Setup(ctx, sc)
 	for _, step := range report.Steps {
-		if step.State == migrations.Done {
+		switch step.State {
+		case migrations.Done:
 			cfg.Logger.Info("setup", "done", step.What)
+		case migrations.Skipped:
+			cfg.Logger.Info("setup", "skipped", step.What, "why", step.Why)
+		case migrations.Already, migrations.Planned, migrations.Refused:
 		}
 	}
 	var refused *migrations.RefusedError
@@ -256,7 +260,7 @@ func syncAnnotations(ctx context.Context, cfg Config) error {
 	}
 	report, err := Sync(ctx, SetupConfig{
 		AdminURL: cfg.AdminURL, Login: parsed.User, Roles: cfg.roles(), Schemas: cfg.Schemas,
-		Publication: cfg.Publication, Annotations: cfg.Annotations, Sets: cfg.Sets, Yes: cfg.Dev,
+		Publication: cfg.Publication, Annotations: cfg.Annotations, NoSets: cfg.NoSets, Yes: cfg.Dev,
 	})
 	for _, step := range report.Steps {
 		if step.State == migrations.Done {

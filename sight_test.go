@@ -43,10 +43,10 @@ func see(t *testing.T, way string) *sight {
 	db.Exec(t, notes(x.role)+`CREATE TABLE members (owner text, who text, PRIMARY KEY (owner, who)); INSERT INTO members VALUES ('ana', 'ana');
 		CREATE TABLE fences (id int PRIMARY KEY); COMMENT ON TABLE fences IS '@subscribe(rowSecurity: NOT_REQUIRED)';
 		GRANT SELECT ON members, fences TO `+x.role+`; `+x.allowed())
-	x.service = start(t, keeping(t, db, settings(t, db, x.role)))
+	x.service = start(t, settings(t, db, x.role))
 	admin := administer(t, x.service)
 	report, _, err := rowtide.Explain(t.Context(), rowtide.ExplainConfig{
-		ReadConfig: rowtide.ReadConfig{URL: x.cfg.DatabaseURL}, AdminURL: db.Admin, Role: x.role, Claims: json.RawMessage(`{"sub":"ana"}`), Sets: true,
+		ReadConfig: rowtide.ReadConfig{URL: x.cfg.DatabaseURL}, AdminURL: db.Admin, Role: x.role, Claims: json.RawMessage(`{"sub":"ana"}`),
 		Query: `subscription { notes { kind } }`,
 	})
 	if err != nil || report.Policies[0].Way != way {
@@ -70,17 +70,6 @@ func see(t *testing.T, way string) *sight {
 		t.Fatal(err)
 	}
 	return x
-}
-
-// keeping has a service keep what policies ask of other tables.
-func keeping(t *testing.T, db *pgtest.DB, cfg rowtide.Config) rowtide.Config {
-	t.Helper()
-	cfg.Sets = true
-	_, err := rowtide.Sync(t.Context(), rowtide.SetupConfig{AdminURL: db.Admin, Login: "login_" + db.Name, Roles: cfg.Roles, Sets: true, Yes: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cfg
 }
 
 // allowed is SQL that makes rights be what they are at first, whatever was taken.

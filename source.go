@@ -51,7 +51,7 @@ func openSource(ctx context.Context, cfg Config) (*source, error) {
 	s := &source{
 		pool: pool, log: cfg.Logger, annotations: f,
 		cfg: introspect.Config{
-			Schemas: cfg.Schemas, Roles: cfg.roles(), All: f != nil, Related: cfg.Sets,
+			Schemas: cfg.Schemas, Roles: cfg.roles(), All: f != nil, Related: !cfg.NoSets,
 			Publications: []string{cfg.Publication, migrations.InsertPublication(cfg.Publication)},
 		},
 		options: schema.Options{

@@ -44,8 +44,6 @@ type bedConfig struct {
 	clients bool
 	// limited keeps the default limits, and believes a proxy on this machine.
 	limited bool
-	// sets keeps in process what policies ask of other tables.
-	sets    bool
 	profile string
 	// ended has the service run once, to prepare the database, and end before anything is measured.
 	ended bool
@@ -137,7 +135,7 @@ func (b *bed) prepare(ctx context.Context, schema string) error {
 
 func (b *bed) config(cfg bedConfig) rowtide.Config {
 	out := rowtide.Config{
-		DatabaseURL: b.url, Dev: true, Roles: []string{role}, JWTSecret: benchSecret, QueueBytes: cfg.queueBytes, Sets: cfg.sets,
+		DatabaseURL: b.url, Dev: true, Roles: []string{role}, JWTSecret: benchSecret, QueueBytes: cfg.queueBytes,
 		Limits: []string{"none"}, // one client stands for thousands
 		Logger: slog.New(slog.DiscardHandler),
 	}

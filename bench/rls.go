@@ -67,7 +67,7 @@ type RLS struct {
 	Policies      []string `help:"Kinds of policies: ${enum}." enum:"owner,membership,moves,clock,opaque" default:"owner,membership,moves,clock,opaque"`
 }
 
-func (*RLS) needs() bedConfig { return bedConfig{schema: rlsSchema(), clients: true, sets: true} }
+func (*RLS) needs() bedConfig { return bedConfig{schema: rlsSchema(), clients: true} }
 
 func (s *RLS) measure(ctx context.Context, b *bed) (*Result, error) {
 	conn, err := pgx.Connect(ctx, b.url)

@@ -13,6 +13,7 @@ type explainCmd struct {
 	DatabaseURL  string   `help:"URL of the service login, or of a superuser." placeholder:"URL" required:""`
 	AdminURL     string   `help:"URL of a superuser, who sees the row." placeholder:"URL"`
 	Schemas      []string `help:"Served schemas." default:"public"`
+	Publication  string   `help:"Publication." default:"rowtide"`
 	Annotations  string   `help:"File of COMMENT ON statements that stand for the comments in the database." placeholder:"FILE.sql"`
 	Role         string   `help:"Role of the subscriber." required:""`
 	Claims       string   `help:"Claims of the subscriber's token, a JSON object." placeholder:"JSON"`
@@ -38,7 +39,7 @@ kept there. postgres: PostgreSQL is asked about each change.`
 func (c explainCmd) Run(ctx context.Context, s streams) error {
 	report, problems, err := rowtide.Explain(ctx, rowtide.ExplainConfig{
 		ReadConfig: rowtide.ReadConfig{URL: c.DatabaseURL, Schemas: c.Schemas, Annotations: c.Annotations}, AdminURL: c.AdminURL,
-		Role: c.Role, Claims: json.RawMessage(c.Claims), RoleClaim: c.RoleClaim, ClaimSettings: c.ClaimSetting,
+		Role: c.Role, Publication: c.Publication, Claims: json.RawMessage(c.Claims), RoleClaim: c.RoleClaim, ClaimSettings: c.ClaimSetting,
 		Query: c.Query, Variables: json.RawMessage(c.Variables), Row: c.Row,
 	})
 	if err != nil {
