@@ -2,6 +2,7 @@ package pgoutput_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -201,6 +202,11 @@ func TestMessagesOfLaterProtocolsAreNotTakenForThoseOfTheFirst(t *testing.T) {
 			m, err := pgoutput.NewDecoder().Decode(f)
 			if _, ok := m.(*pgoutput.StreamAbort); len(f) != abort || ok != (abort == 9) || ok != (err == nil) {
 				t.Errorf("%s: a stream abort of %d bytes gives %v, %v", protocol, len(f), m, err)
+			}
+			if longer := slices.Concat(f, make(frame, 16)); abort == 9 { // as protocol 4 has it, where the server does not speak it
+				if m, err := pgoutput.NewDecoder().Decode(longer); err == nil {
+					t.Errorf("%s: a longer stream abort gives %v", protocol, m)
+				}
 			}
 		}
 		if aborts == 0 {
