@@ -158,6 +158,7 @@ type randomCheck struct {
 	r                       writer
 	rows, people            int
 	visible, hidden, failed int
+	unplanned               int
 	ways                    map[string]int
 }
 
@@ -175,8 +176,8 @@ func TestRandomPoliciesAgreeWithSelect(t *testing.T) {
 	for c.visible+c.hidden+c.failed < most {
 		c.rounds(t)
 	}
-	t.Logf("%d visible, %d hidden, %d failed, policies by their way: %v", c.visible, c.hidden, c.failed, c.ways)
-	if c.visible*20 < most || c.hidden*20 < most || c.failed*100 < most || c.ways["set"] == 0 || c.ways["compiled"] == 0 || c.ways["postgres"] == 0 {
+	t.Logf("%d visible, %d hidden, %d failed, %d that could not be planned, policies by their way: %v", c.visible, c.hidden, c.failed, c.unplanned, c.ways)
+	if c.visible*20 < most || c.hidden*20 < most || c.failed*100 < most || c.unplanned*20 > most || c.ways["set"] == 0 || c.ways["compiled"] == 0 || c.ways["postgres"] == 0 {
 		t.Error("the policies are too much alike")
 	}
 }
@@ -243,6 +244,9 @@ func (c *randomCheck) round(t *testing.T, tab *schema.Table, commit cdc.LSN) {
 				c.visible++
 			case "f":
 				c.hidden++
+			case "XX000": // "cannot cope with variable-free clause": a SELECT that PostgreSQL's planner fails on tells nothing
+				c.unplanned++
+				continue
 			default:
 				c.failed++
 			}
