@@ -11,10 +11,12 @@ import (
 
 // A policy that times out, or ends the connection, holds up everybody whose changes wait behind.
 // So it is not asked again for a while, and who needs it resyncs at once: a principal whose
-// evaluation failed, and all principals of a plan of which so many failed in a row. When the while
+// evaluation failed, and all principals of a plan of which so many failed in a row, where nobody was
+// answered lately: else whoever has a few subjects could have everybody suspended. When the while
 // is over one image is asked about aside, with nobody waiting; only its answer ends the suspension.
 const (
 	maxFailures    = 3
+	lately         = 5 * time.Second
 	firstBackOff   = time.Second
 	longestBackOff = time.Minute
 	// maxBreakers bounds the principals that are remembered to have failed.
@@ -39,6 +41,8 @@ type breakers struct {
 	failed map[breakerKey]*breaker
 	// proven are the plans that were evaluated in time since they last failed.
 	proven map[*plan]bool
+	// answered is when they last were.
+	answered map[*plan]time.Time
 
 	// trials are asked one at a time, so that they leave the connections to others.
 	trials sync.WaitGroup
@@ -47,7 +51,7 @@ type breakers struct {
 }
 
 func newBreakers() *breakers {
-	return &breakers{failed: map[breakerKey]*breaker{}, proven: map[*plan]bool{}, turn: make(chan struct{}, 1), closed: make(chan struct{})}
+	return &breakers{failed: map[breakerKey]*breaker{}, proven: map[*plan]bool{}, answered: map[*plan]time.Time{}, turn: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
 // close ends the trials.
@@ -74,6 +78,7 @@ func (b *breakers) forget() {
 	defer b.mu.Unlock()
 	clear(b.failed)
 	clear(b.proven)
+	clear(b.answered)
 }
 
 // suspended decides that nothing is known of a task whose policies, or whose principal's, are
@@ -149,10 +154,12 @@ func (b *breakers) note(t *task) {
 	switch {
 	case t.failed:
 		b.proven[t.plan] = false
-		b.fail(everybody)
+		if time.Since(b.answered[t.plan]) > lately {
+			b.fail(everybody)
+		}
 		b.fail(one)
 	case t.answered:
-		b.proven[t.plan] = true
+		b.proven[t.plan], b.answered[t.plan] = true, time.Now()
 		delete(b.failed, everybody)
 		delete(b.failed, one)
 	default: // nobody knows: another time

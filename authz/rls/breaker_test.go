@@ -80,6 +80,39 @@ func TestPrincipalThatTimesOutIsSuspended(t *testing.T) {
 	}
 }
 
+// Whoever has several subjects for whom the policies time out has these suspended, and nobody else: others were
+// answered a moment ago.
+//
+// Covers S47, S48.
+func TestSeveralWhoTimeOutTogetherSuspendNobodyElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, sleepy+`; INSERT INTO slow SELECT 'u' || g FROM generate_series(10, 99) g`)
+	g := w.newJudge(t, func(c *rls.Config) { c.StatementTimeout = 200 * time.Millisecond })
+	tab := w.table(t, "t")
+	images := []cdc.Row{texts("1", "x", "1")}
+	honest := w.as(0, u2)
+	for foe := 10; foe < 90; foe += 4 {
+		want(t, "the honest one", w.askOf(t, g, tab, images, honest)[0], "v")
+		answered := time.Now()
+		var foes []*authz.Principal
+		for i := range 4 {
+			foes = append(foes, w.as(0, fmt.Sprintf(`{"sub":"u%d"}`, foe+i)))
+		}
+		for i, v := range w.askOf(t, g, tab, images, foes...) {
+			want(t, fmt.Sprint("foe ", i), v, "u")
+		}
+		if time.Since(answered) > 4*time.Second { // a busy machine: that might be the policies' fault
+			continue
+		}
+		want(t, "the honest one behind them", w.askOf(t, g, tab, images, honest)[0], "v")
+		if n := g.Stats().Suspended; n < len(foes) {
+			t.Errorf("%d are suspended", n)
+		}
+		return
+	}
+	t.Error("the machine is too busy")
+}
+
 // A policy that times out for everybody is suspended as a whole: not each principal has to time out.
 //
 // Covers S48.

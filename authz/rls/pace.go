@@ -5,6 +5,9 @@ import "time"
 // A policy that takes as long as it may, for one principal, holds up everybody whose changes wait
 // behind. How long a plan's policies usually take is known from those that were answered: an
 // evaluation may take many times that, and where nothing is known, as long as is configured.
+//
+// The budget (budget.go) does not do this: it counts what was spent, behind the fact, and a policy that asks much of
+// everybody may spend it rightly. Nor does the pace do what the budget does: who always stays just below it is never late.
 const (
 	paceTimes = 16
 	// leastLimit allows for a server that is busy with something else; what is asked again gets more.
