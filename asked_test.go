@@ -188,8 +188,10 @@ func TestWhatPoliciesAskIsPublishedAndGivenBack(t *testing.T) {
 	if r, err := rowtide.Setup(t.Context(), cfg); err != nil {
 		t.Fatalf("%v\n%s", err, r)
 	}
-	for _, want := range []string{`-- table "public"."friends", which policies ask, in publication rowtide, with REPLICA IDENTITY FULL (the WAL of its updates about `,
-		`ALTER TABLE public.friends REPLICA IDENTITY FULL`, `ALTER PUBLICATION "rowtide" ADD TABLE ONLY "public"."friends"`} {
+	for _, want := range []string{
+		`-- table "public"."friends", which policies ask, in publication rowtide, with REPLICA IDENTITY FULL (the WAL of its updates about `,
+		`ALTER TABLE public.friends REPLICA IDENTITY FULL`, `ALTER PUBLICATION "rowtide" ADD TABLE ONLY "public"."friends"`,
+	} {
 		if !strings.Contains(dry.String(), want) {
 			t.Errorf("a dry run does not say %s:\n%s", want, dry.String())
 		}

@@ -26,27 +26,51 @@ func (t AskedTable) Bytes(rows, width int64) int64 { return rows * (entryBytes +
 // they published. The path is Config.Schemas.
 func Asked(tables []*schema.TableDef, path []string) []AskedTable {
 	found := map[uint32]*AskedTable{}
-	for _, t := range tables {
-		if t.Related == nil {
-			continue
+	eachAsking(tables, path, func(_ *schema.TableDef, p *predicate) {
+		for _, k := range p.kept {
+			k.tell(found)
 		}
-		for role, access := range t.Access {
-			if !access.RowSecurity {
-				continue
-			}
-			ask := &asking{keep: func(d *schema.TableDef) *kept { return &kept{def: d} }, path: path, related: t.Related, outer: t}
-			if p := compile(t, role, ask); p != nil {
-				for _, k := range p.kept {
-					k.tell(found)
-				}
-			}
-		}
-	}
+	})
 	var out []AskedTable
 	for _, oid := range slices.Sorted(maps.Keys(found)) {
 		out = append(out, *found[oid])
 	}
 	return out
+}
+
+// LookedUp gives, of the tables whose policies ask others, the names of the columns by which rows are
+// looked up when what is asked changes: without an index on them the whole table is read.
+func LookedUp(tables []*schema.TableDef, path []string) map[*schema.TableDef][]string {
+	out := map[*schema.TableDef][]string{}
+	eachAsking(tables, path, func(t *schema.TableDef, p *predicate) {
+		for _, q := range p.queries {
+			if q.anchor == nil {
+				continue
+			}
+			if name := t.Columns[q.anchor.column.column-1].Name; !slices.Contains(out[t], name) {
+				out[t] = append(out[t], name)
+			}
+		}
+	})
+	return out
+}
+
+// eachAsking compiles the policies of tables, for each role, and hands on those that ask others.
+func eachAsking(tables []*schema.TableDef, path []string, each func(*schema.TableDef, *predicate)) {
+	for _, t := range tables {
+		if t.Related == nil {
+			continue
+		}
+		for _, role := range slices.Sorted(maps.Keys(t.Access)) {
+			if !t.Access[role].RowSecurity {
+				continue
+			}
+			ask := &asking{keep: func(d *schema.TableDef) *kept { return &kept{def: d} }, path: path, related: t.Related, outer: t}
+			if p := compile(t, role, ask); p != nil && len(p.kept) > 0 {
+				each(t, p)
+			}
+		}
+	}
 }
 
 func (k *kept) tell(found map[uint32]*AskedTable) {

@@ -21,8 +21,10 @@ func (e *exam) keeping(ctx context.Context) error {
 	if len(e.asked) == 0 {
 		return nil
 	}
-	if err := e.readers(ctx); err != nil {
-		return err
+	for _, look := range []func(context.Context) error{e.readers, e.lookedUp} {
+		if err := look(ctx); err != nil {
+			return err
+		}
 	}
 	var total, most int64
 	var largest string
@@ -91,6 +93,29 @@ func (e *exam) published(t rls.AskedTable, identity, member, listed bool) {
 	if fix != nil {
 		e.tell(Warning, "asked", "table "+t.SQLName(), "policies ask it, and it is not in publication "+full+" as a whole with full replica identity"+askedInstead, fix...)
 	}
+}
+
+// manyRows is where reading a whole table begins to be felt.
+const manyRows = 10_000
+
+// lookedUp looks for indexes by which rows are found whom a change of membership uncovers or hides.
+func (e *exam) lookedUp(ctx context.Context) error {
+	by := rls.LookedUp(e.catalog.Wanted(), e.cfg.Schemas)
+	for _, t := range e.catalog.Wanted() {
+		var column string
+		err := rows(ctx, e.conn, "indexes", `
+SELECT k.name FROM pg_class c CROSS JOIN unnest($2::text[]) k(name) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name
+WHERE c.oid = $1 AND c.relkind = 'r' AND c.reltuples > $3 AND NOT EXISTS (
+  SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = a.attnum) ORDER BY 1`,
+			[]any{t.OID, by[t], manyRows}, []any{&column}, func() {
+				e.tell(Note, "asked", "table "+t.SQLName(), "each change of what its policies ask reads all of it: there is no index on "+name(column),
+					"CREATE INDEX CONCURRENTLY ON "+t.SQLName()+" ("+name(column)+")")
+			})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readers looks at the functions that read those tables for the login.

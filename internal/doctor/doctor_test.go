@@ -256,6 +256,7 @@ func TestEachFindingIsGoneAfterItsSQL(t *testing.T) {
 		"asked, some rows": {asks + `; ALTER TABLE secrets REPLICA IDENTITY FULL; ALTER PUBLICATION rowtide ADD TABLE secrets WHERE (id > 3)`, warning, "asked", "public.secrets: policies ask it, and it is not in publication rowtide as a whole", ""},
 		"asked, bound":     {asks + `; ALTER TABLE secrets ENABLE ROW LEVEL SECURITY; ALTER FUNCTION rowtide.rows_of OWNER TO $login`, warning, "asked", "its row-level security binds $login", `ALTER FUNCTION rowtide.rows_of OWNER TO CURRENT_USER`},
 		"asked, large":     {asks + `; UPDATE pg_class SET reltuples = 2e6 WHERE relname = 'secrets'`, note, "asked", "public.secrets: policies ask it, and it would take about", `ANALYZE secrets`},
+		"asked, no index":  {asks + `; ALTER POLICY own ON tasks USING (title IN (SELECT task::text FROM secrets)); UPDATE pg_class SET reltuples = 2e6 WHERE relname = 'tasks'`, note, "asked", "public.tasks: each change of what its policies ask reads all of it: there is no index on title", ""},
 		"asked, no rights": {asks + `; REVOKE EXECUTE ON FUNCTION rowtide.rows_of FROM $login`, warning, "installation", "login $login may not execute it", ""},
 		"asked, old":       {asks + `; DROP FUNCTION rowtide.rows_near; UPDATE rowtide.schema_migrations SET version = 4`, warning, "installation", "rowtide.rows_near(oid, text[], jsonb, bigint): it is not there", ""},
 	} {
