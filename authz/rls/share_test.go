@@ -82,6 +82,8 @@ func TestPrincipalsThatDifferAreNotTakenForEachOther(t *testing.T) {
 		"NULL in a list":        {`(owner = ANY ((current_setting('app.a'))::text[])) IS NULL`, [3]string{`{}`, `{x,NULL}`}, [3]string{`{}`, `{x,"NULL"}`}},
 		"documents":             {`((current_setting('request.jwt.claims')::jsonb -> 'a') ->> owner) = 'yes'`, [3]string{`{"a":{"u1":"yes"}}`}, [3]string{`{"a":{"u1":"no"}}`}},
 		"what raises an error":  {`CASE WHEN ` + claim + `'sub') = 'u1' THEN true ELSE (` + claim + `'id'))::uuid IS NOT NULL END`, [3]string{`{"sub":"u1","id":"x"}`}, [3]string{`{"sub":"u2","id":"x"}`}},
+		"what ELSE says":        {`CASE WHEN now() < 'epoch' THEN true ELSE ` + claim + `'team') = 'x' END`, [3]string{`{"team":"x"}`}, [3]string{`{"team":"y"}`}},
+		"a sub-select":          {`EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relname = current_setting('app.a'))`, [3]string{`{}`, "pg_class"}, [3]string{`{}`, "none"}},
 		"what the row names":    {`current_setting('app.' || owner) = 'yes'`, [3]string{`{}`, "", "yes"}, [3]string{`{}`, "", "no"}},
 	} {
 		t.Run(name, func(t *testing.T) {
