@@ -117,17 +117,27 @@ func (s *session) refuseWhileUsed(ctx context.Context, slots, logins []string) e
 	if slot != "" {
 		return fmt.Errorf("replication slot %s is in use (process %d of the server): stop the service first", slot, pid)
 	}
-	var login string
-	err = s.conn.QueryRow(ctx, `SELECT coalesce(min(usename::text), '') FROM pg_stat_activity
+	late := time.Now().Add(goneWithin)
+	for {
+		var login string
+		err = s.conn.QueryRow(ctx, `SELECT coalesce(min(usename::text), '') FROM pg_stat_activity
 		WHERE usename = ANY($1::text[]) AND datname = current_database()`, logins).Scan(&login)
-	if err != nil {
-		return fmt.Errorf("read sessions: %w", err)
+		switch {
+		case err != nil:
+			return fmt.Errorf("read sessions: %w", err)
+		case login == "":
+			return nil
+		case time.Now().After(late):
+			return fmt.Errorf("login %s is connected to this database: stop the service first", login)
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
 	}
-	if login != "" {
-		return fmt.Errorf("login %s is connected to this database: stop the service first", login)
-	}
-	return nil
 }
+
+// goneWithin is how long sessions of a service that has just been stopped may take to end.
+const goneWithin = 2 * time.Second
 
 // WindowSlots is a condition in SQL: that slot_name is the name of a window slot, one of the
 // copies that the service makes of its slot, whose name is put for %s.

@@ -161,7 +161,7 @@ func (s *session) try(ctx context.Context, sql []string) error {
 	})
 }
 
-// pause lets those through who queued behind the lock that was not had.
+// pause waits for others: for those who queued behind a lock that was not had, or until sessions have ended.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
