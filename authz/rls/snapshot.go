@@ -121,6 +121,9 @@ func (r *reader) try(ctx context.Context, fresh bool) error {
 	if err != nil {
 		return err
 	}
+	if err := r.findEnd(ctx, &snapshot); err != nil {
+		return err
+	}
 	if err := r.declare(ctx); err != nil {
 		return err
 	}
@@ -180,7 +183,7 @@ func (r *reader) open(ctx context.Context) (cdc.Snapshot, error) {
 		case stale:
 			return snapshot, &schema.Error{Code: schema.ResyncRequired, Reason: "policy_changed", Message: "the table has changed"}
 		case sees(snapshot, r.settled):
-			return snapshot, r.findEnd(ctx, &snapshot)
+			return snapshot, nil
 		}
 		if _, err := r.talk(ctx, func(p *pgconn.Pipeline) { control(p, rollback) }); err != nil {
 			return snapshot, err
